@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# GNU make 3.81 is enough. Every verb builds what it needs first, from a clean copy, into .venv.
+
+SHELL = /bin/sh
+BIN = .venv/bin
+PYTEST = $(BIN)/pytest
+
+# The suite imports the installed swd, never the tree beside it: .build/path holds `tests` alone.
+# tests/conftest.py asserts it.
+SUITE = mkdir -p .build/path && ln -sfn ../../tests .build/path/tests && \
+	PYTHONPATH=.build/path SWD_TEST_HOME=$(CURDIR)/.venv $(PYTEST)
+
+.PHONY: help build demo test test-deps lint types cover bench matrix mutants clean
+
+help:
+	@echo 'make demo [DEV=iscsi://...]  the story, on an embedded target; with DEV: read-only, on yours'
+	@echo 'make test [ARGS=...]         the suite, as far as this machine allows; says what was absent'
+	@echo 'make test-deps               as root: add the real components that the suite can use'
+	@echo 'make lint | types            style, licences of the extras | mypy --strict, stubs against compiled modules'
+	@echo 'make cover | bench           coverage, .pyx lines too | the benches'
+	@echo 'make matrix | mutants        the interoperability table with 64 MiB a row | planted faults must be found'
+	@echo 'make clean                   remove all that make made'
+
+build:
+	@python=$$(tools/preflight) && exec "$$python" tools/build.py
+
+demo: build
+	@exec $(BIN)/swdctl demo $(DEV)
+
+test: build
+	@$(SUITE) $(ARGS)
+
+test-deps:
+	@tools/test-deps
+
+lint: build
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/cython-lint --quiet swd
+	@$(BIN)/python tools/licences.py
+
+types: build
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python tools/stubs.py
+
+cover: build
+	@tools/cover $(ARGS)
+
+bench: build
+	@exec $(BIN)/python bench/run.py $(ARGS)
+
+matrix: build
+	@SWD_MATRIX_MIB=64 && export SWD_MATRIX_MIB && $(SUITE) tests/interop -k matrix $(ARGS)
+
+mutants: build
+	@exec $(BIN)/python tools/mutants.py
+
+clean:
+	@rm -rf .venv .build build dist htmlcov .coverage .coverage.* *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -f swd/*.so swd/_crc32c.c swd/_engine.c swd/_fastpath.c
+	@find swd tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

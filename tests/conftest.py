@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for every test: which swd is under test, places of its own for each test, and honest accounts of what was absent."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+from components import COMPONENTS, absent, require, required
+
+ROOT = Path(__file__).resolve().parent.parent
+SKIPPED: Counter[str] = Counter()  # component -> tests that went without it
+
+
+def under_test() -> Path:
+    """The folder that `import swd` comes from."""
+    import swd
+
+    return Path(swd.__file__).resolve().parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make` says where swd must come from; another one (a stale build, the tree itself) would make the whole run worthless."""
+    required()  # a wrong word in SWD_REQUIRE ends the run here
+    home = os.environ.get("SWD_TEST_HOME")
+    if home and not under_test().is_relative_to(Path(home).resolve()):
+        raise pytest.UsageError(f"swd is imported from {under_test()}, not from below {home}: run `make test`")
+
+
+def pytest_report_header() -> list[str]:
+    from swd import _crc32c
+
+    return [f"swd: {under_test()}, CRC32C kernel {_crc32c.kernel()}, {platform.python_implementation()} on {platform.machine()}"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for name in needs(item):
+        require(name)
+
+
+def needs(item: pytest.Item) -> list[str]:
+    """The components that an item's markers name."""
+    return [name for name in COMPONENTS if item.get_closest_marker(name)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count skips by component; turn one into a failure where SWD_REQUIRE names its component, whatever the reason given."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        SKIPPED.update(needs(item))
+        if forced := required().intersection(needs(item)):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} was skipped, but SWD_REQUIRE names {', '.join(sorted(forced))}: {report.longrepr}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each real component that was absent, with the command that adds it."""
+    lines = [
+        f"{name}: {absent(name)}; {SKIPPED[name]} tests skipped; to add it: {component.add}"
+        for name, component in COMPONENTS.items()
+        if absent(name)
+    ]
+    if lines:
+        terminalreporter.section("absent components")
+        terminalreporter.write_line("\n".join(lines))
+
+
+@pytest.fixture
+def root() -> Path:
+    """The top of the source tree."""
+    return ROOT
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run-time, state and configuration places of each test's own: no test sees this host's, or another test's."""
+    home = tmp_path_factory.mktemp("places")
+    (home / "run").mkdir(mode=0o700)
+    (home / "state").mkdir(mode=0o700)
+    (home / "swd.toml").touch()
+    monkeypatch.setenv("SWD_RUNTIME_DIR", str(home / "run"))
+    monkeypatch.setenv("SWD_STATE_DIR", str(home / "state"))
+    monkeypatch.setenv("SWD_CONFIG", str(home / "swd.toml"))
+    for name in ("SWD_INITIATOR_NAME", "SWD_CHAP_SECRET", "SWD_CHAP_TARGET_SECRET", "SWD_CRC"):
+        monkeypatch.delenv(name, raising=False)
+    yield

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real components that parts of the suite need: how each is looked for, and the command that adds it.
 
-A test names its needs by marker (`@pytest.mark.tgt`), or calls `require("tgt")`. Where the component is absent the test is skipped,
-and the end of the run says so; where `SWD_REQUIRE` (a comma list) names the component, any skip of such a test is a failure.
+A test names its needs by marker (`@pytest.mark.tgt`), or calls `require("tgt")`. Where the component is absent the
+test is skipped, and the end of the run says so; where `SWD_REQUIRE` (a comma list) names the component, any skip of
+such a test is a failure.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import pytest
 
 @dataclass(frozen=True)
 class Component:
-    """`absent()` says in a few words why the component cannot be used here, or gives None; `add` is the command that adds it."""
+    """`absent()` says in a few words why the component cannot be used here, or gives None; `add` is the command that
+    adds it."""
 
     absent: Callable[[], str | None]
     add: str

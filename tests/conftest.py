@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds for every test: which swd is under test, places of its own for each test, and honest accounts of what was absent."""
+"""What holds for every test: which swd is under test, places of its own for each test, and honest accounts of what was
+absent."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def under_test() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """`make` says where swd must come from; another one (a stale build, the tree itself) would make the whole run worthless."""
+    """`make` says where swd must come from; another one (a stale build, the tree itself) would make the whole run
+    worthless."""
     required()  # a wrong word in SWD_REQUIRE ends the run here
     home = os.environ.get("SWD_TEST_HOME")
     if home and not under_test().is_relative_to(Path(home).resolve()):
@@ -34,7 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header() -> list[str]:
     from swd import _crc32c
 
-    return [f"swd: {under_test()}, CRC32C kernel {_crc32c.kernel()}, {platform.python_implementation()} on {platform.machine()}"]
+    python = f"{platform.python_implementation()} {platform.python_version()} on {platform.machine()}"
+    return [f"swd: {under_test()}, CRC32C kernel {_crc32c.kernel()}, {python}"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -51,13 +54,16 @@ def needs(item: pytest.Item) -> list[str]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Count skips by component; turn one into a failure where SWD_REQUIRE names its component, whatever the reason given."""
+    """Count skips by component; turn one into a failure where SWD_REQUIRE names its component, whatever the reason
+    given."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail"):
         SKIPPED.update(needs(item))
         if forced := required().intersection(needs(item)):
             report.outcome = "failed"
-            report.longrepr = f"{item.nodeid} was skipped, but SWD_REQUIRE names {', '.join(sorted(forced))}: {report.longrepr}"
+            report.longrepr = (
+                f"{item.nodeid} was skipped, but SWD_REQUIRE names {', '.join(sorted(forced))}: {report.longrepr}"
+            )
     return report
 
 
@@ -80,7 +86,7 @@ def root() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run-time, state and configuration places of each test's own: no test sees this host's, or another test's."""
     home = tmp_path_factory.mktemp("places")
     (home / "run").mkdir(mode=0o700)
@@ -91,4 +97,3 @@ def places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SWD_CONFIG", str(home / "swd.toml"))
     for name in ("SWD_INITIATOR_NAME", "SWD_CHAP_SECRET", "SWD_CHAP_TARGET_SECRET", "SWD_CRC"):
         monkeypatch.delenv(name, raising=False)
-    yield

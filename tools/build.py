@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build swd from a clean copy of its sources and install it into `.venv`, when something changed since the last time.
 
-The copy (`.build/src`) holds what git would commit, so a stale `build/`, a forgotten file or an old `.so` can hide nothing. The
-installation is an ordinary one, not an editable one: what the tests import is what a user gets. The whole output goes to
-`.build/build.log`; a Cython "performance hint" in it fails the build, because it marks a function without the GIL that takes it
-again at each call to look for an exception.
+The copy (`.build/src`) holds what git would commit, so a stale `build/`, a forgotten file or an old `.so` can hide
+nothing. The installation is an ordinary one, not an editable one: what the tests import is what a user gets. The whole
+output goes to `.build/build.log`; a Cython "performance hint" in it fails the build, because it marks a function
+without the GIL that takes it again at each call to look for an exception.
 
-    tools/build.py              build into .venv if need be (run with the Python that .venv is to have: `tools/preflight` names it)
+    tools/build.py              build into .venv if need be; run it with the Python that `tools/preflight` names
     tools/build.py --copy DIR   only the clean copy, of the whole tree
 """
 
@@ -47,7 +47,8 @@ def listed_by_git() -> list[Path] | None:
 
 
 def listed_by_walk() -> list[Path]:
-    """The same without git: everything but what builds and tools leave behind (an unpacked archive has little of it)."""
+    """The same without git: everything but what builds and tools leave behind (an unpacked archive has little of
+    it)."""
     found = []
     for folder, below, names in os.walk(ROOT):
         below[:] = [name for name in below if name not in NOT_SOURCES and not name.endswith(NOT_SOURCE_NAMES)]
@@ -84,7 +85,9 @@ def run(*command: str | Path) -> None:
     with LOG.open("a") as log:
         log.write(f"$ {' '.join(map(str, command))}\n")
         log.flush()
-        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=WORK).returncode
+        status = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=WORK
+        ).returncode
     if status:
         tail = "\n".join(LOG.read_text(errors="replace").splitlines()[-25:])
         sys.exit(f"{tail}\nbuild: failed (status {status}); the whole output is in {LOG.relative_to(ROOT)}")
@@ -110,7 +113,11 @@ def build(paths: list[Path]) -> None:
     run(python, "-m", "pip", "install", "--progress-bar=off", "-v", "--no-build-isolation", f"{WORK / 'src'}[{EXTRAS}]")
     found = hints(LOG.read_text(errors="replace"))
     if found:
-        sys.exit("\n".join([*found, f"build: Cython gave a {HINT}: declare the function noexcept, or give it an error value"]))
+        sys.exit(
+            "\n".join(
+                [*found, f"build: Cython gave a {HINT}: declare the function noexcept, or give it an error value"]
+            )
+        )
 
 
 def same_python(python: Path) -> bool:

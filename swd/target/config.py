@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a target is to be: frozen records that a test or the command line fills in. No rules of the wire live here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from swd.errors import InvalidArgument
+from swd.target.media import Medium
+from swd.values import Chap
+
+BLOCK_SIZES = (512, 4096)
+CHAP_ALGORITHMS = ("sha3-256", "sha256", "sha1", "md5")
+
+
+@dataclass(frozen=True)
+class Lun:
+    """One logical unit. Sizes in bytes; a medium that is no multiple of the block size is rounded down.
+
+    `serial` (default: made from target name and LUN) decides the NAA identity, so two paths to one medium need one
+    serial. `thin` turns on UNMAP and zeros after it (LBPME, LBPRZ).
+    """
+
+    medium: Medium
+    block_size: int = 512
+    physical_block_size: int | None = None
+    read_only: bool = False
+    thin: bool = True
+    serial: str = ""
+    vendor: str = "SWD"
+    product: str = "EMBEDDED DISK"
+
+    def __post_init__(self) -> None:
+        if self.block_size not in BLOCK_SIZES:
+            raise InvalidArgument(f"block size {self.block_size} is not served: use one of {BLOCK_SIZES}")
+        physical = self.physical_block_size
+        if physical is not None and (physical < self.block_size or physical & (physical - 1)):
+            raise InvalidArgument(f"physical block size {physical} is no power of two of at least {self.block_size}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the target offers or grants in the operational stage (RFC 7143 section 13), in bytes and seconds."""
+
+    max_recv_data_segment_length: int = 262144
+    max_burst_length: int = 1 << 20
+    first_burst_length: int = 262144
+    initial_r2t: bool = False
+    immediate_data: bool = True
+    max_outstanding_r2t: int = 8
+    data_pdu_in_order: bool = True
+    data_sequence_in_order: bool = True
+    default_time2wait: int = 2
+    default_time2retain: int = 0
+    error_recovery_level: int = 0
+    max_connections: int = 1
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """One target node: name, units, who may log in, and what it negotiates.
+
+    chap: `user` and `secret` are what the initiator must prove, `target_user` and `target_secret` what the target
+    proves when the initiator asks for it (mutual). None: no authentication.
+    header_digest, data_digest: what the target accepts, of "none" and "crc32c"; ("crc32c",) requires it.
+    queue_depth: commands that one session may have open; the command window shrinks with those that are.
+    """
+
+    name: str
+    luns: dict[int, Lun] = field(default_factory=dict)
+    chap: Chap | None = None
+    chap_algs: tuple[str, ...] = CHAP_ALGORITHMS
+    header_digest: tuple[str, ...] = ("none", "crc32c")
+    data_digest: tuple[str, ...] = ("none", "crc32c")
+    limits: Limits = Limits()
+    alias: str = ""
+    portal_group: int = 1
+    queue_depth: int = 128

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backing stores of the target's logical units: bytes at offsets, in memory or in a file.
+
+A medium knows neither blocks nor SCSI; `scsi.unit` has checked every range before it asks. Offsets and lengths are in
+bytes. All methods may be called from many threads at once; overlapping writes may interleave, as on a disk.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Protocol
+
+from swd.errors import InvalidArgument, MediumError
+from swd.target.holes import punch_file, punch_memory
+
+Buffer = bytes | bytearray | memoryview
+_ZEROS = bytes(1 << 20)
+
+
+class Medium(Protocol):
+    """What a logical unit stands on. `read_only` media refuse to change; `size` is fixed for life."""
+
+    size: int
+    read_only: bool
+
+    def read(self, offset: int, length: int) -> Buffer:
+        """The bytes; a memoryview shows later writes, so copy it where that matters. MediumError if the store fails."""
+
+    def place(self, offset: int, length: int, /) -> memoryview | None:
+        """Memory that is the medium itself, where received bytes may be put straight away; None if there is none."""
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Store all of `data`; MediumError if the store fails or is full, and then the range is undefined."""
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make the range read as zeros, and give its storage back where the host can do that."""
+
+    def flush(self) -> None:
+        """Make what was written durable; MediumError if that fails."""
+
+    def close(self) -> None:
+        """Let the store go. Idempotent."""
+
+
+class RamMedium:
+    """Anonymous memory, zeros at first; pages cost nothing until they are written."""
+
+    def __init__(self, size: int, *, read_only: bool = False) -> None:
+        if size <= 0:
+            raise InvalidArgument(f"a RAM disk of {size} bytes is impossible: give a positive size")
+        self.size = size
+        self.read_only = read_only
+        # Private, because only private anonymous memory reads as zeros after MADV_DONTNEED.
+        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._view = memoryview(self._memory)
+
+    def read(self, offset: int, length: int) -> memoryview:
+        return self._view[offset : offset + length]
+
+    def place(self, offset: int, length: int) -> memoryview | None:
+        return self._view[offset : offset + length]
+
+    def write(self, offset: int, data: Buffer) -> None:
+        self._view[offset : offset + len(data)] = data
+
+    def zero(self, offset: int, length: int) -> None:
+        end = offset + length
+        first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = end // mmap.PAGESIZE * mmap.PAGESIZE
+        if first < last and punch_memory(self._memory, first, last - first):
+            self._fill(offset, first)
+            self._fill(last, end)
+        else:
+            self._fill(offset, end)
+
+    def _fill(self, start: int, end: int) -> None:
+        for at in range(start, end, len(_ZEROS)):
+            stop = min(end, at + len(_ZEROS))
+            self._view[at:stop] = _ZEROS[: stop - at]
+
+    def flush(self) -> None:
+        """Memory has no deeper store."""
+
+    def close(self) -> None:
+        """The memory goes with its last view: a connection may still be sending from it."""
+        self._view = memoryview(b"")
+
+
+class FileMedium:
+    """A regular file (sparse is fine) or a block device. With `create`, a file of `size` bytes is made or extended."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, size: int | None = None, create: bool = False, read_only: bool = False
+    ) -> None:
+        flags = (os.O_RDONLY if read_only else os.O_RDWR) | (os.O_CREAT if create else 0) | os.O_CLOEXEC
+        self.path = os.fspath(path)
+        self.read_only = read_only
+        self._fd = -1
+        try:
+            self._fd = os.open(self.path, flags, 0o600)
+            found = os.lseek(self._fd, 0, os.SEEK_END)  # works for block devices too, where st_size is 0
+            if create and size is not None and found < size:
+                os.truncate(self._fd, size)
+                found = size
+        except OSError as error:
+            self.close()
+            raise MediumError(f"cannot open {self.path}: {error.strerror}", errno=error.errno) from error
+        self.size = found if size is None else min(size, found)
+
+    def read(self, offset: int, length: int) -> bytes:
+        try:
+            data = os.pread(self._fd, length, offset)
+            while len(data) < length and (more := os.pread(self._fd, length - len(data), offset + len(data))):
+                data += more
+        except OSError as error:
+            raise _failed("read", self.path, error) from error
+        if len(data) < length:
+            raise MediumError(f"{self.path} ends before byte {offset + length}: it was truncated while being served")
+        return data
+
+    def place(self, _offset: int, _length: int, /) -> memoryview | None:
+        return None
+
+    def write(self, offset: int, data: Buffer) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = os.pwrite(self._fd, rest, offset)
+                offset, rest = offset + written, rest[written:]
+        except OSError as error:
+            raise _failed("write", self.path, error) from error
+
+    def zero(self, offset: int, length: int) -> None:
+        if punch_file(self._fd, offset, length):
+            return
+        for done in range(0, length, len(_ZEROS)):
+            self.write(offset + done, _ZEROS[: min(len(_ZEROS), length - done)])
+
+    def flush(self) -> None:
+        try:
+            getattr(os, "fdatasync", os.fsync)(self._fd)  # macOS has no fdatasync
+        except OSError as error:
+            raise _failed("flush", self.path, error) from error
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _failed(what: str, path: str, error: OSError) -> MediumError:
+    return MediumError(f"cannot {what} {path}: {error.strerror}", errno=error.errno)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that give blocks back or fill them without sending them all: UNMAP and WRITE SAME (SBC-3 5.36, 5.45)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from swd.target.scsi.cdb import blocks_of, check_range
+from swd.target.scsi.reply import (
+    Outcome,
+    Reply,
+    Request,
+    WantData,
+    invalid_field,
+    invalid_parameter,
+    parameter_list_length,
+)
+
+if TYPE_CHECKING:
+    from swd.target.scsi.unit import LogicalUnit
+
+_ANCHOR, _UNMAP, _NDOB = 0x10, 0x08, 0x01
+_WRITE_SAME_16 = 0x93
+_DESCRIPTOR = 16
+_CHUNK = 1 << 20
+
+
+def write_same(unit: LogicalUnit, request: Request) -> Outcome:
+    """One block of Data-Out over the whole range; zeros with the UNMAP bit give the storage back (LBPRZ=1)."""
+    flags = request.cdb[1]
+    no_data = request.cdb[0] == _WRITE_SAME_16 and bool(flags & _NDOB)
+    if flags & 0xE0 or flags & _ANCHOR or (flags & _UNMAP and not unit.thin):
+        raise invalid_field()
+    lba, blocks = blocks_of(request.cdb)
+    check_range(lba, blocks, unit.blocks)
+    if not blocks or blocks > unit.max_write_same:  # WSNZ=1 in the Block Limits page
+        raise invalid_field()
+    fill = partial(_filled, unit, lba * unit.block_size, blocks * unit.block_size)
+    return fill(memoryview(bytes(unit.block_size))) if no_data else WantData(unit.block_size, fill)
+
+
+def _filled(unit: LogicalUnit, offset: int, length: int, block: memoryview) -> Reply:
+    if len(block) < unit.block_size:
+        return Reply()  # the initiator promised less than a block: nothing whole to write
+    if not any(block):
+        unit.medium.zero(offset, length)
+        return Reply()
+    pattern = bytes(block) * (min(length, _CHUNK) // unit.block_size)
+    for done in range(0, length, len(pattern)):
+        unit.medium.write(offset + done, pattern[: length - done])
+    return Reply()
+
+
+def unmap(unit: LogicalUnit, request: Request) -> Outcome:
+    """All descriptors are judged before any block is touched (SBC-3 5.36.1: a bad one fails the command)."""
+    if not unit.thin or request.cdb[1] & 0x01:  # ANCHOR
+        raise invalid_field()
+    length = int.from_bytes(request.cdb[7:9], "big")
+    return WantData(length, partial(_unmapped, unit)) if length else Reply()
+
+
+def _unmapped(unit: LogicalUnit, data: memoryview) -> Reply:
+    ranges = _descriptors(data)
+    if len(ranges) > unit.max_unmap_descriptors or sum(blocks for _, blocks in ranges) > unit.max_write_same:
+        raise invalid_parameter()
+    for lba, blocks in ranges:
+        if blocks:
+            check_range(lba, blocks, unit.blocks)
+    for lba, blocks in ranges:
+        if blocks:
+            unit.medium.zero(lba * unit.block_size, blocks * unit.block_size)
+    return Reply()
+
+
+def _descriptors(data: memoryview) -> list[tuple[int, int]]:
+    """(LBA, blocks) of the parameter list; a truncated last descriptor is ignored as the standard asks (5.36.2)."""
+    if len(data) < 8:
+        raise parameter_list_length()
+    end = min(8 + int.from_bytes(data[2:4], "big"), len(data))
+    whole = range(8, end - _DESCRIPTOR + 1, _DESCRIPTOR)
+    return [(int.from_bytes(data[at : at + 8], "big"), int.from_bytes(data[at + 8 : at + 12], "big")) for at in whole]

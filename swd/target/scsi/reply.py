@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a command handler is given and what it gives back: the seam between SCSI and the transport.
+
+A handler takes a `Request` and returns a `Reply` (the command is over) or a `WantData` (it needs Data-Out first), or
+raises `CheckCondition`. It never sees a PDU; lengths are what the CDB says, and the transport works out residuals
+against the initiator's ExpectedDataTransferLength.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from swd.errors import ScsiError
+from swd.target.media import Buffer
+from swd.values import Sense
+
+if TYPE_CHECKING:
+    from swd.target.scsi.nexus import Nexus
+
+GOOD, CHECK_CONDITION, BUSY, TASK_SET_FULL = 0x00, 0x02, 0x08, 0x28  # SAM-5 5.3.1
+
+NOT_READY, MEDIUM_ERROR, ILLEGAL_REQUEST, UNIT_ATTENTION, DATA_PROTECT = 0x2, 0x3, 0x5, 0x6, 0x7  # SPC-4 4.5.6
+ABORTED_COMMAND, MISCOMPARE = 0xB, 0xE
+
+
+class Request(NamedTuple):
+    """One command on its way to a unit: the 16 bytes of the CDB and the I_T nexus that it came over."""
+
+    cdb: bytes
+    nexus: Nexus
+
+
+class Reply(NamedTuple):
+    """A finished command. `data` is Data-In, already cut to the allocation length; it may be a view of the medium."""
+
+    status: int = GOOD
+    data: Buffer = b""
+    sense: bytes = b""
+
+
+class WantData(NamedTuple):
+    """A command that needs `length` bytes of Data-Out, and what to do with them.
+
+    `finish` gets the bytes that came, fewer than `length` where the initiator promised fewer. Where `place` is not
+    None, all `length` bytes may be put there instead of into a buffer of the transport's, and `finish` gets it back.
+    """
+
+    length: int
+    finish: Callable[[memoryview], Reply]
+    place: memoryview | None = None
+
+
+Outcome = Reply | WantData
+
+
+class CheckCondition(ScsiError):
+    """Ends a command with CHECK CONDITION and this sense (SPC-4 4.5; codes in annex F)."""
+
+    def __init__(self, key: int, asc: int, ascq: int = 0, *, information: int | None = None) -> None:
+        sense = Sense(key, asc, ascq, information, fixed_sense(key, asc, ascq, information))
+        super().__init__(f"check condition {key:x}h {asc:02x}h/{ascq:02x}h", sense=sense, status=CHECK_CONDITION)
+        self.reply = Reply(CHECK_CONDITION, b"", sense.raw)
+
+
+def fixed_sense(key: int, asc: int, ascq: int, information: int | None = None) -> bytes:
+    """18 bytes of fixed-format sense data, current error (SPC-4 4.5.3). INFORMATION is 32 bits wide here."""
+    valid = information is not None and information < 1 << 32
+    return bytes([
+        0xF0 if valid else 0x70, 0, key,
+        *((information or 0) if valid else 0).to_bytes(4, "big"),
+        10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0,
+    ])  # fmt: skip
+
+
+def invalid_field() -> CheckCondition:
+    """INVALID FIELD IN CDB."""
+    return CheckCondition(ILLEGAL_REQUEST, 0x24)
+
+
+def invalid_parameter() -> CheckCondition:
+    """INVALID FIELD IN PARAMETER LIST."""
+    return CheckCondition(ILLEGAL_REQUEST, 0x26)
+
+
+def parameter_list_length() -> CheckCondition:
+    """PARAMETER LIST LENGTH ERROR."""
+    return CheckCondition(ILLEGAL_REQUEST, 0x1A)

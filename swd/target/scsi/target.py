@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SCSI target device: its logical units, its nexuses, and where a command goes (SAM-5 4.6)."""
+
+from __future__ import annotations
+
+from swd.proto import lun as lun_field
+from swd.target.config import TargetConfig
+from swd.target.scsi.inquiry import report_luns
+from swd.target.scsi.nexus import BUS_RESET, CLEARED_BY_ANOTHER, DEVICE_RESET, Nexus, NexusTable
+from swd.target.scsi.reply import CheckCondition, Outcome, Request
+from swd.target.scsi.unit import LogicalUnit, absent
+
+_REPORT_LUNS = 0xA0
+
+
+class ScsiTarget:
+    """All units of one target node, keyed by the 64-bit LUN field as it stands in a PDU."""
+
+    def __init__(self, config: TargetConfig) -> None:
+        self.units = {
+            lun_field.field(number): LogicalUnit(config.name, config.portal_group, number, lun)
+            for number, lun in sorted(config.luns.items())
+        }
+        self.nexuses = NexusTable(tuple(self.units))
+
+    @property
+    def luns(self) -> tuple[int, ...]:
+        """The LUN fields, in order of their numbers."""
+        return tuple(self.units)
+
+    def execute(self, lun: int, request: Request) -> Outcome:
+        """Start a command on a unit, or say that there is none. Never raises."""
+        if request.cdb[0] == _REPORT_LUNS:  # the device's own, whichever LUN it is sent to, attentions pending or not
+            try:
+                return report_luns(self.luns, request.cdb)
+            except CheckCondition as error:
+                return error.reply
+        unit = self.units.get(lun)
+        return unit.execute(request) if unit else absent(request)
+
+    def reset_unit(self, lun: int) -> None:
+        """What LOGICAL UNIT RESET leaves behind: an attention for every nexus (SAM-5 6.3.3)."""
+        self.nexuses.establish(lun, DEVICE_RESET)
+
+    def reset(self) -> None:
+        """What a target reset leaves behind, on all units."""
+        for lun in self.units:
+            self.nexuses.establish(lun, BUS_RESET)
+
+    def cleared(self, lun: int, by: Nexus) -> None:
+        """CLEAR TASK SET took commands of others away: tell those others (SAM-5 7.4)."""
+        self.nexuses.establish(lun, CLEARED_BY_ANOTHER, besides=by)

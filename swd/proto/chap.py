@@ -118,7 +118,7 @@ def check(chap: Chap, *, short_secret: bool = False) -> None:
 class ChapInitiator:
     """Our side: `propose`, then `respond` to the challenge, then `finish` with the target's proof.
 
-    `finish` must be called for one-way CHAP as well; `done` is True only after it. Credentials go through `check` first.
+    `finish` must be called for one-way CHAP as well; `done` is True only after it. Run `check` on credentials first.
     """
 
     def __init__(self, chap: Chap, algorithms: Iterable[str], identifier: int, challenge: bytes) -> None:

@@ -76,7 +76,7 @@ class Collector:
         return bool(self._pieces)
 
     def add(self, data: bytes, *, continued: bool) -> bytes | None:
-        """Take one data segment: the whole text if it is the last (C bit clear), else None. Raises ProtocolViolation."""
+        """Take one segment: the whole text if it is the last (C bit clear), else None. Raises ProtocolViolation."""
         self._pieces.append(bytes(data))
         self._size += len(data)
         if self._size > self._budget:

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records to text or JSON, and that to standard output: once, and whole, or not at all.
+
+A record is a dataclass, a dict, a list of these, a plain value, or None (nothing to print). In text a record is a column of
+`key  value` lines, a list of records is a table, and whatever is nested stands below its heading. Keys that end in `_bytes`
+hold sizes. Names that a target sent are foreign: what a terminal would obey is shown as `\\x1b`, never sent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from swd.cli.progress import size_text
+
+_INDENT: Final = "  "
+
+
+def plain(record: object) -> Any:
+    """The record as JSON knows it: dicts, lists, numbers, strings, None. Bytes become hex, enum members their value."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {field.name: plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    if isinstance(record, Mapping):
+        return {str(key): plain(value) for key, value in record.items()}
+    if isinstance(record, enum.Enum):
+        return plain(record.value)
+    if isinstance(record, (bytes, bytearray, memoryview)):
+        return bytes(record).hex()
+    if record is None or isinstance(record, (bool, int, float, str)):
+        return record
+    if isinstance(record, Iterable):
+        return [plain(item) for item in record]
+    return str(record)
+
+
+def as_json(record: object) -> str:
+    return json.dumps(plain(record), indent=2, ensure_ascii=True) + "\n"
+
+
+def as_text(record: object) -> str:
+    """Text for people; "" for None."""
+    data = plain(record)
+    lines = [] if data is None else list(_block(data))
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _block(data: Any) -> Iterable[str]:
+    if isinstance(data, dict):
+        yield from _columns(data)
+    elif isinstance(data, list) and data and all(isinstance(item, dict) for item in data):
+        yield from table(data)
+    elif isinstance(data, list):
+        yield from (cell(item) for item in data)
+    else:
+        yield cell(data)
+
+
+def _columns(data: Mapping[str, Any]) -> Iterable[str]:
+    """Scalars first, as a column; then what is nested, each below its own heading."""
+    nested = {key: value for key, value in data.items() if isinstance(value, (dict, list)) and value}
+    flat = {heading(key): cell(value, key) for key, value in data.items() if key not in nested}
+    width = max(map(len, flat), default=0)
+    yield from (f"{key:<{width}}  {value}" for key, value in flat.items())
+    for key, value in nested.items():
+        yield f"{heading(key)}:"
+        yield from (_INDENT + line for line in _block(value))
+
+
+def heading(key: str) -> str:
+    return printable(key.removesuffix("_bytes").replace("_", " "))
+
+
+def cell(value: Any, key: str = "") -> str:
+    """One value as text. Absent is `-`; a size has both forms, because scripts cut and people read."""
+    if value is None or value == "" or value == [] or value == {}:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and key.endswith("_bytes") and value >= 1024:
+        return f"{value} ({size_text(value)})"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    if isinstance(value, list):
+        return ", ".join(cell(item) for item in value)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Text without anything that a terminal would obey: control characters and odd spaces are written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows of like dicts as aligned columns under a heading; numbers are set to the right."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    head = [heading(key) for key in keys]
+    body = [[cell(row.get(key), key) for key in keys] for row in rows]
+    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(keys))]
+    right = [all(isinstance(row.get(key), (int, float, type(None))) for row in rows) for key in keys]
+    return [
+        _INDENT.join(text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True))
+        for line in [head, *body]
+    ]
+
+
+def emit(text: str) -> None:
+    """Write the answer to standard output. Raises BrokenPipeError when nobody reads it, OSError when it does not fit."""
+    if not text:
+        return
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed", "standard output")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def mute(fd: int) -> None:
+    """Point a broken descriptor at nothing, so that the interpreter's own last flush has no complaint to make."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, fd)
+    os.close(nothing)

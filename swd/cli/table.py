@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of `swdctl` as data: one row a verb, nothing else.
+
+`cli.main` makes click commands from the rows, and `--help` is their text. A row names its function by path, so that no verb
+costs an import until it is called. A new verb is a new row here, a function in `cli/verbs/`, and a test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["text", "dev", "portal", "file", "size", "int", "number", "flag"]
+Gate = Literal["always", "devices", "never"]
+
+OVERWRITE_HELP: Final = "Go on although the unit holds a partition table, file system, volume group or swap space."
+FORCE_HELP: Final = "Go on although this host's kernel has the same unit attached."
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A positional argument. `required=False` gives None (or an empty tuple when `many`)."""
+
+    name: str
+    metavar: str
+    kind: Kind = "text"
+    required: bool = True
+    many: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option. `size` takes K, M, G, T (powers of 1024) and gives bytes; `flag` takes no value."""
+
+    flags: tuple[str, ...]
+    help: str
+    kind: Kind = "text"
+    metavar: str | None = None
+    default: str | int | float | bool | None = None
+    many: bool = False
+    required: bool = False
+
+    @property
+    def name(self) -> str:
+        """The parameter of the verb's function: the long flag as a Python word."""
+        return self.flags[-1].lstrip("-").replace("-", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A row. `gate` says when the network phase is asked: always, for each DEV that is named, or never.
+
+    `options_key` is True where a DEV or a portal is taken: such a verb has `-O key=value`.
+    """
+
+    name: str
+    help: str
+    function: str
+    arguments: tuple[Argument, ...] = ()
+    options: tuple[Option, ...] = ()
+    gate: Gate = "never"
+    options_key: bool = False
+
+
+def _offset(what: str) -> Option:
+    return Option(("--offset",), f"{what}, in bytes.", "size", "N", default="0")
+
+
+_OVERWRITE: Final = Option(("--overwrite",), OVERWRITE_HELP, "flag", default=False)
+_FORCE: Final = Option(("--force",), FORCE_HELP, "flag", default=False)
+_DEV: Final = Argument("dev", "DEV", "dev")
+
+GROUPS: Final[dict[str, str]] = {
+    "phase": "Show or set the network phase of this host.",
+    "target": "The embedded target, for demonstrations and tests.",
+}
+
+_SERVE: Final = (
+    Option(("--portal",), "Where to listen; port 0 takes a free one.", "text", "HOST:PORT", "127.0.0.1:3260"),
+    Option(("--target",), "The target's name.", "text", "NAME", "iqn.2026-01.org.example:swd"),
+    Option(("--lun",), "A DEV to serve; the first is LUN 0. Repeatable.", "text", "DEV", many=True, required=True),
+    Option(("--block-size",), "Logical block size of the LUNs: 512 or 4096.", "size", "N", "512"),
+    Option(("--user",), "Require CHAP of initiators, with this user name.", "text", "NAME"),
+    Option(("--secret-file",), "File (mode 0600) with the secret of --user.", "file", "FILE"),
+    Option(("--target-user",), "The name that the target proves to be (mutual CHAP).", "text", "NAME"),
+    Option(("--target-secret-file",), "File (0600) with the target's secret.", "file", "FILE"),
+    Option(("--header-digest",), "crc32c, none, or a list by preference.", "text", "LIST", "crc32c,none"),
+    Option(("--data-digest",), "As --header-digest, for data.", "text", "LIST", "crc32c,none"),
+)
+
+VERBS: Final[tuple[Verb, ...]] = (
+    Verb(
+        "discover",
+        "Ask a portal for its targets (SendTargets). PORTAL is HOST[:PORT] or [IPV6]:PORT; the port defaults to 3260.",
+        "swd.cli.verbs.discover:discover",
+        (Argument("portal", "PORTAL", "portal"),),
+        gate="always",
+        options_key=True,
+    ),
+    Verb(
+        "info",
+        "Log in and show what a device is and what was negotiated; or, with --build, what this swd is made of.",
+        "swd.cli.verbs.info:info",
+        (Argument("dev", "[DEV]", "dev", required=False),),
+        (Option(("--build",), "Show version, CRC kernels, and where swd is.", "flag", default=False),),
+        gate="devices",
+        options_key=True,
+    ),
+    Verb(
+        "read",
+        "Read bytes of a device to a file or to standard output.",
+        "swd.cli.verbs.data:read",
+        (_DEV,),
+        (
+            _offset("Where to start"),
+            Option(("--length",), "How many bytes; default: to the end of the device.", "size", "N"),
+            Option(
+                (
+                    "-o",
+                    "--output",
+                ),
+                "Where to; `-` is standard output.",
+                "file",
+                "FILE",
+                default="-",
+            ),
+        ),
+        gate="devices",
+        options_key=True,
+    ),
+    Verb(
+        "write",
+        "Write a file, or standard input, to a device. Refuses a device that holds something, see --overwrite.",
+        "swd.cli.verbs.data:write",
+        (_DEV,),
+        (
+            _offset("Where to start on the device"),
+            Option(
+                (
+                    "-i",
+                    "--input",
+                ),
+                "Where from; `-` is standard input.",
+                "file",
+                "FILE",
+                default="-",
+            ),
+            _OVERWRITE,
+            _FORCE,
+        ),
+        gate="devices",
+        options_key=True,
+    ),
+    Verb(
+        "copy",
+        "Copy a whole device to another. SRC and DST are DEVs, or `-`; a local file that is not there yet is made.",
+        "swd.cli.verbs.data:copy",
+        (Argument("src", "SRC", "dev"), Argument("dst", "DST", "dev")),
+        (Option(("--verify",), "Read DST back and compare.", "flag", default=False), _OVERWRITE, _FORCE),
+        gate="devices",
+        options_key=True,
+    ),
+    Verb(
+        "ioctl",
+        "Send a control request to a device, e.g. `BLKGETSIZE64` or `SG_IO cdb=120000006000 data_in=96`.",
+        "swd.cli.verbs.ioctl:ioctl",
+        (
+            Argument("dev", "[DEV]", "dev", required=False),
+            Argument("request", "[REQUEST]", required=False),
+            Argument("pairs", "[KEY=VALUE]...", required=False, many=True),
+        ),
+        (Option(("--list",), "List the requests and their arguments.", "flag", default=False), _OVERWRITE, _FORCE),
+        gate="devices",
+        options_key=True,
+    ),
+    Verb(
+        "phase show",
+        "Say what the network phase is, since when, who set it, and by what evidence.",
+        "swd.cli.verbs.phase:show",
+    ),
+    Verb(
+        "phase begin",
+        "Enter the phase before the network is up: remote storage answers ENETUNREACH at once, and quietly.",
+        "swd.cli.verbs.phase:begin",
+        options=(Option(("--force",), "Even after `phase complete` in this boot.", "flag", default=False),),
+    ),
+    Verb(
+        "phase complete",
+        "The first attempt at network initialisation is over, successful or not.",
+        "swd.cli.verbs.phase:complete",
+    ),
+    Verb(
+        "target serve",
+        "Serve local DEVs from the embedded target until Ctrl-C. For demonstrations and tests: not for data that matters. "
+        "With --user, secrets come from --secret-file or SWD_CHAP_SECRET (mutual: SWD_CHAP_TARGET_SECRET).",
+        "swd.cli.verbs.serve:serve",
+        options=_SERVE,
+    ),
+    Verb(
+        "demo",
+        "The whole story on an embedded target, in seconds; with --device, the read-only part on your own target.",
+        "swd.cli.verbs.demo:demo",
+        options=(Option(("--device",), "A unit of your own: it is only read.", "dev", "DEV"),),
+        options_key=True,
+    ),
+)

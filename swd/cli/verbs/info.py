@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`info`: what a device is, and for iSCSI what was negotiated; or what this build of swd is made of."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import swd
+from swd.cli.call import Call, UsageProblem
+from swd.proto.url import IscsiDev, parse_dev
+
+if TYPE_CHECKING:
+    from swd.disk import Disk
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A unit of any driver. Sizes in bytes."""
+
+    device: str
+    size_bytes: int
+    block_size: int
+    physical_block_size: int
+    read_only: bool
+    identity: str
+    session: dict[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """This swd: enough to know, from a report, which code it was that ran."""
+
+    version: str
+    imported_from: str
+    python: str
+    python_compiler: str
+    platform: str
+    crc_kernel: str
+    crc_kernels: tuple[str, ...]
+
+
+def info(call: Call, *, dev: str | None, build: bool) -> Device | Build:
+    """Exactly one of DEV and --build."""
+    if build == (dev is not None):
+        raise UsageProblem("info takes a DEV, or --build")
+    if dev is None:
+        return _build()
+    parsed = parse_dev(dev)
+    if isinstance(parsed, IscsiDev):
+        return _remote(call, dev, parsed)
+    with swd.open(dev, "rb", **call.options) as disk:
+        return _device(dev, disk)
+
+
+def _device(dev: str, disk: Disk, session: dict[str, object] | None = None) -> Device:
+    return Device(
+        dev, disk.size, disk.block_size, disk.physical_block_size, disk.read_only, disk.identity or "none", session
+    )
+
+
+def _build() -> Build:
+    from swd import _crc32c
+
+    return Build(
+        version=swd.__version__,
+        imported_from=os.path.abspath(swd.__file__ or ""),
+        python=f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})",
+        python_compiler=platform.python_compiler(),
+        platform=f"{platform.system()} {platform.machine()}",
+        crc_kernel=_crc32c.kernel(),
+        crc_kernels=tuple(_crc32c.kernels()),
+    )

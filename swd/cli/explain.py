@@ -2,8 +2,8 @@
 """From an exception to an exit status and one or two lines: what happened, why, and what to do next.
 
 The exit status of a failure is the platform's errno, so that a script may test it as a C program tests `errno`. The
-phase error is silent: before the network has been tried, storage that is not there is no error. Anything that is neither
-swd's nor the system's is a bug: 255, and one line that names the file with the trace.
+phase error is silent: before the network has been tried, storage that is not there is no error. Anything that is
+neither swd's nor the system's is a bug: 255, and one line that names the file with the trace.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looks before a destructive verb writes: does the unit hold something, does this host's kernel use it?
 
-Both questions are asked of the unit itself, at its start and in its identity, never of a name. `--overwrite` answers the
-first, `--force` the second. A reservation of another initiator needs no look: the target refuses, which is EBUSY too.
+Both questions are asked of the unit itself, at its start and in its identity, never of a name. `--overwrite` answers
+the first, `--force` the second. A reservation of another initiator needs no look: the target refuses, which is EBUSY too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from swd.errors import DeviceBusy
+from swd.errors import DeviceBusy, SwdError
+from swd.scsi.identity import Association, parse_designators
 
 LOOK: Final = 68 << 10  # bytes of the unit's start that hold every signature below (btrfs lies at 64 KiB)
 SYSFS: Final = Path("/sys")
@@ -105,21 +106,14 @@ def _file(path: Path) -> bytes:
         return b""
 
 
-_TYPES: Final = {2: "eui", 3: "naa"}  # SPC-4 7.8.6.1: designator types; those that the kernel and we write in hex
-
-
 def _from_page_83(page: bytes) -> set[str]:
-    """NAA and EUI-64 designators of the logical unit in a VPD 83h page (SPC-4 7.8.6); of a cut page, what is whole."""
-    names, at = set(), 4
-    while at + 4 <= len(page):
-        kind, length = page[at + 1], page[at + 3]
-        value = page[at + 4 : at + 4 + length]
-        association, type_ = kind >> 4 & 3, kind & 15
-        if association == 0 and type_ in _TYPES and len(value) == length:
-            names.add(f"{_TYPES[type_]}.{value.hex()}")
-        at += 4 + length
-    return names
+    """The designators of the logical unit itself in a VPD page 83h; a page that makes no sense has none."""
+    try:
+        return {_normal(d.text) for d in parse_designators(page) if d.association == Association.LOGICAL_UNIT}
+    except SwdError:
+        return set()
 
 
 def _normal(designator: str) -> str:
-    return " ".join(designator.lower().split())
+    """One spelling for ours (`t10.IET_00010001 (weak)`) and the kernel's (`t10.IET     00010001`)."""
+    return "_".join(designator.removesuffix(" (weak)").lower().split())

@@ -21,26 +21,20 @@ from swd.cli.call import Call, Terminated, UsageProblem
 from swd.cli.table import GROUPS, VERBS, Argument, Option, Verb
 
 _EPILOG: Final = (
-    "Exit status: 0, or the errno of the platform (6 ENXIO, 16 EBUSY, ...), 2 for wrong usage, 255 for a bug in swd. "
+    "Exit status: 0, or the errno of the platform (6 ENXIO, 16 EBUSY, ...), 2 for wrong usage, 255 for a bug in swd.\n\n"
     "Devices: iscsi://HOST[:PORT]/TARGET/LUN, mem://SIZE, file:///PATH, or a path with a `/` in it."
 )
 
 
-class _Size(click.ParamType):
+def _size(text: str) -> int:
     """A count of bytes: `4096`, `64M`, `1T` (powers of 1024)."""
+    from swd.errors import InvalidArgument
+    from swd.proto.units import parse_size
 
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from swd.errors import InvalidArgument
-        from swd.proto.url import parse_size
-
-        if isinstance(value, int):
-            return value
-        try:
-            return int(parse_size(value))
-        except InvalidArgument as error:
-            self.fail(error.reason, param, ctx)
+    try:
+        return parse_size(text)
+    except InvalidArgument as error:
+        raise click.BadParameter(error.reason) from None
 
 
 _KINDS: Final[dict[str, Any]] = {
@@ -48,7 +42,7 @@ _KINDS: Final[dict[str, Any]] = {
     "dev": click.STRING,
     "portal": click.STRING,
     "file": click.STRING,
-    "size": _Size(),
+    "size": _size,
     "int": click.INT,
     "number": click.FLOAT,
     "flag": click.BOOL,
@@ -179,10 +173,10 @@ class _Group(click.Group):
             if verb.name.startswith(self._prefix):
                 yield verb.name[len(self._prefix) :].split()[0]
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(dict.fromkeys(self._words()))
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         full = self._prefix + cmd_name
         if full in GROUPS:
             return _Group(full + " ", name=cmd_name, help=GROUPS[full])
@@ -193,7 +187,7 @@ def application() -> click.Group:
     """The whole of `swdctl` as one click group."""
     return _Group(
         name="swdctl",
-        callback=lambda **switches: None,  # the verb reads the switches from the context
+        callback=lambda **_switches: None,  # the verb reads the switches from the context
         params=[_VERSION, *_common()],
         help="Remote SCSI disks over iSCSI, in user space: discover, read, write, copy and control them.",
         epilog=_EPILOG,
@@ -239,7 +233,7 @@ def _report(error: BaseException, words: Sequence[str]) -> int:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Where 0, 1 or 2 came closed, put nothing there: else the next file opened, a disk perhaps, would be somebody's stdout."""
+    """Where 0, 1 or 2 came closed, put nothing there: else the next file that is opened would be somebody's stdout."""
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
@@ -247,12 +241,12 @@ def _occupy_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR if fd == 0 else os.O_RDONLY)
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
+def _terminated(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
 def _settle(status: int) -> int:
-    """Flush what is left; a stream that is broken is pointed at nothing, so that the interpreter's exit is silent too."""
+    """Flush what is left; a broken stream is pointed at nothing, so that the interpreter's exit is silent too."""
     from swd.cli.render import mute
 
     for fd, stream in ((1, sys.stdout), (2, sys.stderr)):

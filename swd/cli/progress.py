@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, TextIO
+from typing import Final, TextIO, final
 
 _WIDTH: Final = 28
 _INTERVAL: Final = 0.1  # seconds between redraws: a terminal is slow, a disk is not
@@ -33,6 +33,7 @@ def line(word: str, done: int, total: int | None, seconds: float) -> str:
     return f"{word} [{bar:<{_WIDTH}}] {share:4.0%}  {size_text(done)} of {size_text(total)}  {speed}  {left}".rstrip()
 
 
+@final
 class Progress:
     """`with Progress(...) as bar: bar.add(n)`. The line is wiped at the end: what remains is the verb's answer."""
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records to text or JSON, and that to standard output: once, and whole, or not at all.
 
-A record is a dataclass, a dict, a list of these, a plain value, or None (nothing to print). In text a record is a column of
-`key  value` lines, a list of records is a table, and whatever is nested stands below its heading. Keys that end in `_bytes`
-hold sizes. Names that a target sent are foreign: what a terminal would obey is shown as `\\x1b`, never sent.
+A record is a dataclass, a dict, a list of these, a plain value, or None (nothing to print). In text a record is a column
+of `key  value` lines, a list of records is a table, and whatever is nested stands below its heading. Keys that end in
+`_bytes` hold sizes. Names that a target sent are foreign: what a terminal would obey is shown as `\\x1b`, never sent.
 """
 
 from __future__ import annotations
@@ -102,11 +102,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     head = [heading(key) for key in keys]
     body = [[cell(row.get(key), key) for key in keys] for row in rows]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(keys))]
-    right = [all(isinstance(row.get(key), (int, float, type(None))) for row in rows) for key in keys]
+    right = [all(_is_number(row.get(key)) for row in rows) for key in keys]
     return [
         _INDENT.join(text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True))
         for line in [head, *body]
     ]
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def emit(text: str) -> None:

@@ -50,7 +50,9 @@ class DiskSource:
     def __init__(self, disk: Disk, name: str, offset: int = 0, length: int | None = None) -> None:
         end = disk.size if length is None else offset + length
         if offset > disk.size or end > disk.size:
-            raise MediumError(f"{name} ends at byte {disk.size}: cannot read {max(0, end - offset)} bytes from {offset}")
+            raise MediumError(
+                f"{name} ends at byte {disk.size}: cannot read {max(0, end - offset)} bytes from {offset}"
+            )
         self._disk, self._at, self._end = disk, offset, end
         self.size = end - offset
 
@@ -126,7 +128,9 @@ class NewFileSink:
     def __init__(self, path: str) -> None:
         self._path = os.path.realpath(path)
         try:
-            fd, self._temporary = tempfile.mkstemp(prefix=f".{os.path.basename(self._path)}.", dir=os.path.dirname(self._path))
+            fd, self._temporary = tempfile.mkstemp(
+                prefix=f".{os.path.basename(self._path)}.", dir=os.path.dirname(self._path)
+            )
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from error
         self.fd: Final = fd
@@ -185,7 +189,9 @@ def _look_at(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.lseek(fd, 0, os.SEEK_END)
-        check_content(path, size, lambda length, offset: os.pread(fd, length, offset), way_out="`swdctl copy --overwrite`")
+        check_content(
+            path, size, lambda length, offset: os.pread(fd, length, offset), way_out="`swdctl copy --overwrite`"
+        )
     finally:
         os.close(fd)
 
@@ -201,7 +207,7 @@ def _mode_for(path: str) -> int:
 
 
 def write_all(fd: int, data: memoryview, name: str) -> None:
-    """All of `data`, however little each write(2) takes. The file's name goes into the error, but not into a closed pipe's."""
+    """All of `data`, however little each write(2) takes. Errors carry the name, but for a closed pipe's."""
     try:
         while data:
             data = data[os.write(fd, data) :]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verbs of `swdctl` as data: one row a verb, nothing else.
 
-`cli.main` makes click commands from the rows, and `--help` is their text. A row names its function by path, so that no verb
-costs an import until it is called. A new verb is a new row here, a function in `cli/verbs/`, and a test.
+`cli.main` makes click commands from the rows, and `--help` is their text. A row names its function by path, so that no
+verb costs an import until it is called. A new verb is a new row here, a function in `cli/verbs/`, and a test.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ VERBS: Final[tuple[Verb, ...]] = (
     ),
     Verb(
         "target serve",
-        "Serve local DEVs from the embedded target until Ctrl-C. For demonstrations and tests: not for data that matters. "
+        "Serve local DEVs from the embedded target until Ctrl-C. For demonstrations and tests, not for data that matters.\n\n"
         "With --user, secrets come from --secret-file or SWD_CHAP_SECRET (mutual: SWD_CHAP_TARGET_SECRET).",
         "swd.cli.verbs.serve:serve",
         options=_SERVE,

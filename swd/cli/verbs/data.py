@@ -37,7 +37,7 @@ class Transfer:
 
 
 def read(call: Call, *, dev: str, offset: int, length: int | None, output: str) -> Transfer | None:
-    """Device to file. To standard output the answer itself is the data; the record goes to stderr if it was asked for."""
+    """Device to file. To standard output the answer is the data; the record goes to stderr if it was asked for."""
     if output == "-" and sys.stdout is not None and sys.stdout.isatty():
         raise UsageProblem("standard output is a terminal: name a file with -o, or pipe the bytes somewhere")
     with swd.open(dev, "rb", **call.options) as disk:

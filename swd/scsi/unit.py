@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One logical unit, ready for use as a block device: what `swd.disk.Disk` stands on when the blocks are SCSI's.
+
+Everything is found out at construction. After that a read or a write is one call into the session, which answers None
+when all went well; only another answer comes to the policy here. A unit whose identity or capacity turned out to have
+changed is *stale*: its calls are swapped for one that raises, so that not a byte is sent to the wrong disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from swd.errors import BadDescriptor, ScsiError, StaleIdentity, SwdError, Unsupported
+from swd.scsi import cdb, policy
+from swd.scsi.probe import Facts, probe, reread
+from swd.scsi.rangelock import RangeLock
+from swd.scsi.runner import Buffer, Runner, ScsiSession
+from swd.values import ScsiResult
+
+MAX_TRANSFER = 8 << 20  # bytes of one command where the unit names no limit, or a higher one
+_MAX_BLOCKS_A_COMMAND = 0xFFFF  # so that small addresses are always served by READ(10) and WRITE(10)
+_MAX_SAME = 1 << 22  # blocks of one WRITE SAME where the unit names no limit: it should end within its deadline
+_MAX_UNMAP = 1 << 22
+_REFUSED = (errno.EOPNOTSUPP, errno.EINVAL)
+
+
+class LogicalUnit:
+    """A disk behind a session; implements `swd.disk.BlockUnit`. `timeout`: seconds for each attempt of a command.
+
+    Construction raises NoSuchDevice (no such LUN), Unsupported (not a disk), ScsiError, ProtocolViolation, and what the
+    session raises. All methods may be called from many threads. `lun`: a LUN number or a SAM field.
+    """
+
+    def __init__(
+        self, session: ScsiSession, lun: int, *, timeout: float | None, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
+        self.lun = lun
+        self.timeout = timeout
+        self.session = session
+        self.lock = RangeLock()
+        self._probing = Runner(session, lun, timeout=timeout, sleep=sleep)  # does not confirm what it is reading itself
+        self._run = Runner(session, lun, timeout=timeout, sleep=sleep)
+        self._run.reread = self._confirm
+        self.facts: Facts = probe(self._probing)
+        self.blocks = self.facts.capacity.blocks
+        self.block_size = self.facts.capacity.block_size
+        self.physical_block_size = self.facts.capacity.physical_block_size
+        self.read_only = self.facts.mode.write_protected
+        self.identity = self.facts.identity.text
+        self.max_transfer = _max_transfer(self.facts)
+        self._has_write_same = True
+        self._has_cache = True
+        self._refusal: Callable[[], SwdError] | None = None
+        self._read, self._write, self._batch = session.read_blocks, session.write_blocks, session.batch
+
+    @property
+    def identity_strong(self) -> bool:
+        """Whether `identity` may be compared over different target names (see `swd.scsi.identity`)."""
+        return self.facts.identity.strong
+
+    def execute(
+        self, cdb: bytes, *, data_out: Buffer = b"", data_in: int = 0, timeout: float | None = None
+    ) -> ScsiResult:
+        """Run any CDB: unit attentions and BUSY are retried, the last result is returned whatever its status is."""
+        self._refuse_if_gone()
+        return self._run.raw(cdb, data_out=data_out if len(data_out) else None, data_in=data_in, timeout=timeout)
+
+    def read_blocks(self, lba: int, buffer: Buffer) -> None:
+        """Fill `buffer` (bytes, whole blocks, at most `max_transfer`) from block `lba` on; undefined after an error."""
+        blocks = len(buffer) // self.block_size
+        result = self._read(self.lun, lba, blocks, buffer, self.timeout)
+        if result is not None:
+            self._settle(False, lba, buffer, result)
+
+    def write_blocks(self, lba: int, buffer: Buffer) -> None:
+        """Write `buffer` (bytes, whole blocks, at most `max_transfer`) from block `lba` on."""
+        blocks = len(buffer) // self.block_size
+        result = self._write(self.lun, lba, blocks, buffer, self.timeout)
+        if result is not None:
+            self._settle(True, lba, buffer, result)
+
+    def batch(self, write: bool, lbas: Buffer, buffer: Buffer, *, queue_depth: int) -> list[tuple[int, SwdError]]:
+        """Many I/Os of one size: `lbas` is a C-contiguous int64 buffer, I/O i has the i-th equal part of `buffer`.
+
+        Returns those that failed, after the policy has tried the odd ones one by one: (index, error).
+        """
+        starts = memoryview(lbas).cast("B").cast("q")
+        if not len(starts):
+            return []
+        view = memoryview(buffer).cast("B")
+        size = len(view) // len(starts)
+        odd = self._batch(
+            write, self.lun, lbas, size // self.block_size, buffer, queue_depth=queue_depth, timeout=self.timeout
+        )
+        failures: list[tuple[int, SwdError]] = []
+        for index, result in odd:
+            try:
+                self._settle(write, starts[index], view[index * size : (index + 1) * size], result)
+            except SwdError as error:
+                failures.append((index, error))
+        return failures
+
+    def flush(self) -> None:
+        """SYNCHRONIZE CACHE. A unit that lacks the command and has no write cache switched on has nothing to flush."""
+        self._refuse_if_gone()
+        if not self._has_cache:
+            return
+        for command in (cdb.synchronize_cache_10(), cdb.synchronize_cache_16()):
+            try:
+                self._run.check(command)
+                return
+            except ScsiError as error:
+                if error.errno not in _REFUSED:
+                    raise
+                refusal = error
+        if self.facts.mode.write_cache:
+            raise refusal
+        self._has_cache = False
+
+    def zero(self, lba: int, blocks: int) -> None:
+        """Make the blocks read as zeros: WRITE SAME(16), or written zeros where the unit does not have it."""
+        self._refuse_if_gone()
+        limit = min(self.facts.limits.max_write_same or _MAX_SAME, _MAX_SAME)
+        for first, count in _pieces(lba, blocks, limit):
+            if not (self._has_write_same and self._write_same(first, count)):
+                self._write_zeros(first, count)
+
+    def discard(self, lba: int, blocks: int) -> None:
+        """UNMAP: the unit may forget the blocks; what they read as then is not said. Unsupported where it cannot."""
+        self._refuse_if_gone()
+        if not (self.facts.capacity.thin and self.facts.provisioning.unmap):
+            raise Unsupported("the unit has no UNMAP (VPD page B2h, LBPME): it cannot discard; zero the range instead")
+        limit = min(self.facts.limits.max_unmap_blocks or _MAX_UNMAP, _MAX_UNMAP)
+        for first, count in _pieces(lba, blocks, limit):
+            parameters = cdb.unmap_parameters(first, count)
+            self._run.check(cdb.unmap(len(parameters)), data_out=parameters)
+
+    def close(self) -> None:
+        """Refuse further I/O. The session is its owner's to close."""
+        self._refuse(lambda: BadDescriptor("the logical unit is closed: open the device again"))
+
+    def _settle(self, write: bool, lba: int, buffer: Buffer, result: ScsiResult) -> None:
+        """Bring a transfer that did not end plainly GOOD to an end: it returns with all bytes moved, or raises."""
+        blocks = len(buffer) // self.block_size
+        command = (cdb.write if write else cdb.read)(lba, blocks)
+
+        def again() -> ScsiResult:
+            call = self._write if write else self._read
+            return call(self.lun, lba, blocks, buffer, self.timeout) or _ALL_GOOD
+
+        last, verdict = self._run.settle(command, result, again)
+        if verdict.error is not None:
+            raise verdict.error
+        if last.residual:
+            raise policy.short_transfer(last, command)
+
+    def _write_same(self, lba: int, blocks: int) -> bool:
+        """False: the unit does not have the command (and is not asked again)."""
+        try:
+            self._run.check(cdb.write_same_16(lba, blocks), data_out=bytes(self.block_size))
+        except ScsiError as error:
+            if error.errno not in _REFUSED:
+                raise
+            self._has_write_same = False
+            return False
+        return True
+
+    def _write_zeros(self, lba: int, blocks: int) -> None:
+        size = self.block_size
+        most = max(1, min(self.max_transfer, 1 << 20) // size)
+        zeros = memoryview(bytes(min(blocks, most) * size))
+        for first, count in _pieces(lba, blocks, most):
+            self.write_blocks(first, zeros[: count * size])
+
+    def _confirm(self) -> None:
+        """After a unit attention that may mean another disk: raise StaleIdentity, for good, unless all is the same."""
+        identity, capacity = reread(self._probing)
+        if (identity, capacity) == (self.facts.identity, self.facts.capacity):
+            return
+        now = f"{identity}, {capacity.blocks} blocks of {capacity.block_size} bytes"
+        was = f"{self.facts.identity}, {self.blocks} blocks of {self.block_size} bytes"
+        reason = f"another disk, or one of another size, answers now ({now}; it was {was})\nclose it and open it anew"
+        self._refuse(lambda: StaleIdentity(reason))
+        raise StaleIdentity(reason)
+
+    def _refuse(self, refusal: Callable[[], SwdError]) -> None:
+        def refuse(*_args: object, **_options: object) -> NoReturn:
+            raise refusal()
+
+        self._refusal = refusal
+        self._read = self._write = self._batch = refuse
+
+    def _refuse_if_gone(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal()
+
+
+_ALL_GOOD = ScsiResult(policy.GOOD)
+
+
+def _max_transfer(facts: Facts) -> int:
+    """Bytes of the largest READ or WRITE: the unit's limit, ours, and what a 16-bit count holds; at least one block."""
+    size = facts.capacity.block_size
+    limit = facts.limits.max_transfer or _MAX_BLOCKS_A_COMMAND
+    return max(1, min(limit, MAX_TRANSFER // size, _MAX_BLOCKS_A_COMMAND)) * size
+
+
+def _pieces(lba: int, blocks: int, limit: int) -> list[tuple[int, int]]:
+    """(first block, count) of consecutive pieces of at most `limit` blocks."""
+    return [(at, min(limit, lba + blocks - at)) for at in range(lba, lba + blocks, limit)]

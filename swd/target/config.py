@@ -40,7 +40,10 @@ class Lun:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the target offers or grants in the operational stage (RFC 7143 section 13), in bytes and seconds."""
+    """What the target grants in the operational stage (RFC 7143 section 13), in bytes and seconds.
+
+    Not settable: data comes in order, one connection a session, recovery level 0.
+    """
 
     max_recv_data_segment_length: int = 262144
     max_burst_length: int = 1 << 20
@@ -48,12 +51,8 @@ class Limits:
     initial_r2t: bool = False
     immediate_data: bool = True
     max_outstanding_r2t: int = 8
-    data_pdu_in_order: bool = True
-    data_sequence_in_order: bool = True
     default_time2wait: int = 2
     default_time2retain: int = 0
-    error_recovery_level: int = 0
-    max_connections: int = 1
 
 
 @dataclass(frozen=True)

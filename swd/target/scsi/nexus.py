@@ -75,9 +75,9 @@ class NexusTable:
             nexus.establish(lun, attention)
         return nexus
 
-    def establish(self, lun: int, attention: tuple[int, int], *, besides: Nexus | None = None) -> None:
-        """Queue a unit attention of one unit for every nexus but one."""
+    def establish(self, lun: int, attention: tuple[int, int]) -> None:
+        """Queue a unit attention of one unit for every nexus."""
         with self._lock:
-            nexuses = [nexus for nexus in self._known.values() if nexus is not besides]
+            nexuses = list(self._known.values())
         for nexus in nexuses:
             nexus.establish(lun, attention)

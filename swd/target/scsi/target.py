@@ -6,7 +6,7 @@ from __future__ import annotations
 from swd.proto import lun as lun_field
 from swd.target.config import TargetConfig
 from swd.target.scsi.inquiry import report_luns
-from swd.target.scsi.nexus import BUS_RESET, CLEARED_BY_ANOTHER, DEVICE_RESET, Nexus, NexusTable
+from swd.target.scsi.nexus import CLEARED_BY_ANOTHER, DEVICE_RESET, Nexus, NexusTable
 from swd.target.scsi.reply import CheckCondition, Outcome, Request
 from swd.target.scsi.unit import LogicalUnit, absent
 
@@ -42,11 +42,11 @@ class ScsiTarget:
         """What LOGICAL UNIT RESET leaves behind: an attention for every nexus (SAM-5 6.3.3)."""
         self.nexuses.establish(lun, DEVICE_RESET)
 
-    def reset(self) -> None:
-        """What a target reset leaves behind, on all units."""
+    def reset(self, attention: tuple[int, int]) -> None:
+        """What a reset of the whole target leaves behind, on all units and for every nexus."""
         for lun in self.units:
-            self.nexuses.establish(lun, BUS_RESET)
+            self.nexuses.establish(lun, attention)
 
-    def cleared(self, lun: int, by: Nexus) -> None:
-        """CLEAR TASK SET took commands of others away: tell those others (SAM-5 7.4)."""
-        self.nexuses.establish(lun, CLEARED_BY_ANOTHER, besides=by)
+    def cleared(self, lun: int, nexus: Nexus) -> None:
+        """CLEAR TASK SET took commands of this nexus away: it is to know (SAM-5 7.4)."""
+        nexus.establish(lun, CLEARED_BY_ANOTHER)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One target node at run time: its SCSI side, and the sessions that live on it. Shared by all connections' threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from swd.target.config import TargetConfig
+from swd.target.scsi.nexus import NexusId
+from swd.target.scsi.target import ScsiTarget
+
+if TYPE_CHECKING:
+    from swd.target.normal import NormalSession
+
+
+class TargetNode:
+    """Sessions by I_T nexus: a second one of the same initiator port takes the place of the first (RFC 7143 6.3.5)."""
+
+    def __init__(self, config: TargetConfig) -> None:
+        self.config = config
+        self.scsi = ScsiTarget(config)
+        self._lock = threading.Lock()  # guards _sessions; nothing is called under it
+        self._sessions: dict[NexusId, NormalSession] = {}
+
+    def enter(self, session: NormalSession) -> NormalSession | None:
+        """Register a session; returns the one it reinstates, which the caller has to close."""
+        with self._lock:
+            old = self._sessions.get(session.nexus.identity)
+            self._sessions[session.nexus.identity] = session
+        return old
+
+    def leave(self, session: NormalSession) -> None:
+        """Forget a session that has ended, unless another has taken its place."""
+        with self._lock:
+            if self._sessions.get(session.nexus.identity) is session:
+                del self._sessions[session.nexus.identity]
+
+    def holds(self, identity: NexusId, tsih: int) -> bool:
+        """Whether that session is alive."""
+        with self._lock:
+            session = self._sessions.get(identity)
+        return session is not None and session.agreed.tsih == tsih
+
+    def sessions(self) -> list[NormalSession]:
+        """All live sessions."""
+        with self._lock:
+            return list(self._sessions.values())
+
+    def abort_tasks(self, lun: int | None = None) -> None:
+        """Drop the write tasks of all sessions, on one unit or on all."""
+        for session in self.sessions():
+            session.tasks.abort(lun)

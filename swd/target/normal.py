@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A normal session: SCSI commands and their data, over what every session can do.
+
+A read is answered at once, out of views of the medium. A write becomes a `WriteTask` until its data is there. Reads and
+writes that are open at the same time may see each other's bytes, as the standards allow for SIMPLE tasks; for any other
+task attribute, what is on its way out is made the session's own first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from swd.proto import pdu
+from swd.proto.pdu import Opcode
+from swd.target import management
+from swd.target.framing import Frame, Outbox
+from swd.target.media import Buffer
+from swd.target.node import TargetNode
+from swd.target.scsi.nexus import NexusId
+from swd.target.scsi.reply import GOOD, TASK_SET_FULL, CheckCondition, Reply, Request, WantData
+from swd.target.session import TASK_IN_PROGRESS, Directory, Session
+from swd.target.tasks import WriteTask
+from swd.values import RESERVED_TAG, Negotiated
+
+_SIMPLE = 1
+_IMMEDIATE_FACTOR = 2  # immediate commands pass the window: so many times its depth, then TASK SET FULL
+
+
+class Residual(NamedTuple):
+    """How far the initiator's ExpectedDataTransferLength missed what the command moves (RFC 7143 11.4.5)."""
+
+    overflow: bool
+    underflow: bool
+    length: int
+
+
+def residual(promised: int, wanted: int) -> Residual:
+    """Bytes promised by the initiator against bytes that the command has or wants."""
+    return Residual(wanted > promised, wanted < promised, abs(promised - wanted))
+
+
+class NormalSession(Session):
+    """A session with a target. Creating it makes the I_T nexus, with its unit attentions."""
+
+    def __init__(
+        self, agreed: Negotiated, outbox: Outbox, directory: Directory, drop: Callable[[], None], node: TargetNode
+    ) -> None:
+        super().__init__(agreed, outbox, directory, drop, node.config.queue_depth)
+        self.node = node
+        self.nexus = node.scsi.nexuses.enter(NexusId(agreed.initiator_name, agreed.isid))
+
+    def end(self) -> None:
+        super().end()
+        self.node.leave(self)
+
+    def _scsi_command(self, frame: Frame) -> None:
+        command = pdu.ScsiCommand.unpack(frame.bhs)
+        if self.tasks.get(command.itt) is not None:
+            self.reject(frame, TASK_IN_PROGRESS)
+            return
+        if command.attributes > _SIMPLE:
+            self.outbox.own()
+        if command.immediate and len(self.tasks) >= _IMMEDIATE_FACTOR * self.node.config.queue_depth:
+            self._respond(command, Reply(TASK_SET_FULL))
+            return
+        outcome = self.node.scsi.execute(command.lun, Request(command.cdb, self.nexus))
+        if isinstance(outcome, Reply):
+            self._respond(command, outcome)
+        else:
+            self._begin(command, outcome, frame.data)
+
+    def _begin(self, command: pdu.ScsiCommand, want: WantData, data: memoryview) -> None:
+        task = WriteTask(command, self.node.scsi.units[command.lun], want, self.agreed)
+        self.tasks.add(task)
+        try:
+            task.immediate(data)
+        except CheckCondition as error:
+            self._end_task(task, error.reply)
+        else:
+            self._advance(task)
+
+    def _data_out(self, frame: Frame) -> None:
+        """Data of a task that is not there is dropped: it was aborted, or answered before all of its data had come."""
+        header = pdu.DataOut.unpack(frame.bhs)
+        task = self.tasks.get(header.itt)
+        if task is None:
+            if header.ttt == RESERVED_TAG:
+                self.window.hold_data(frame, header.itt)
+            return
+        try:
+            task.data_out(header, frame.data)
+        except CheckCondition as error:
+            self._end_task(task, error.reply)
+        else:
+            self._advance(task)
+
+    def _advance(self, task: WriteTask) -> None:
+        """Ask for more data, or carry the command out."""
+        if task.complete:
+            if self.tasks.take(task.command.itt) is task:
+                self._respond_write(task, task.unit.finish(task.want, task.buffer))
+            return
+        command = task.command
+        for ask in task.asks(self.new_ttt):
+            self.outbox.put(
+                pdu.R2T(
+                    lun=command.lun,
+                    itt=command.itt,
+                    ttt=ask.ttt,
+                    r2t_sn=ask.r2t_sn,
+                    buffer_offset=ask.offset,
+                    desired_data_transfer_length=ask.length,
+                    **self.numbers(status=False),
+                )
+            )
+
+    def _end_task(self, task: WriteTask, reply: Reply) -> None:
+        if self.tasks.take(task.command.itt) is task:
+            self._respond_write(task, reply)
+
+    def _respond_write(self, task: WriteTask, reply: Reply) -> None:
+        self._status(task.command, reply, residual(task.promised, task.want.length))
+
+    def _respond(self, command: pdu.ScsiCommand, reply: Reply) -> None:
+        """Answer a command that needs no more data: Data-In with the status in its last PDU, or status alone."""
+        promised = command.expected_data_transfer_length
+        if reply.status != GOOD:
+            self._status(command, reply, residual(promised, 0))
+            return
+        if command.write or not command.read:  # the data, if there is any, has no way to go
+            self._status(command, reply, residual(0, len(reply.data)) if reply.data else residual(promised, 0))
+            return
+        rest = residual(promised, len(reply.data))
+        data = memoryview(reply.data)[:promised]
+        if data:
+            self._data_in(command, data, rest)
+        else:
+            self._status(command, reply, rest)
+
+    def _data_in(self, command: pdu.ScsiCommand, data: memoryview, rest: Residual) -> None:
+        """Data-In PDUs of at most the initiator's MaxRecvDataSegmentLength; each MaxBurstLength ends with F."""
+        segment, burst = self.agreed.max_recv_data_segment_length, self.agreed.max_burst_length
+        offset = data_sn = 0
+        while offset < len(data):
+            burst_end = min((offset // burst + 1) * burst, len(data))
+            end = min(offset + segment, burst_end)
+            last = end == len(data)
+            header = pdu.DataIn(
+                itt=command.itt,
+                final=end == burst_end,
+                status_present=last,
+                overflow=last and rest.overflow,
+                underflow=last and rest.underflow,
+                residual_count=rest.length if last else 0,
+                data_sn=data_sn,
+                buffer_offset=offset,
+                **self.numbers(status=last),
+            )
+            self.outbox.put(header, data[offset:end])
+            offset, data_sn = end, data_sn + 1
+
+    def _status(self, command: pdu.ScsiCommand, reply: Reply, rest: Residual) -> None:
+        data: Buffer = len(reply.sense).to_bytes(2, "big") + reply.sense if reply.sense else b""
+        self.outbox.put(
+            pdu.ScsiResponse(
+                itt=command.itt,
+                status=reply.status,
+                overflow=rest.overflow,
+                underflow=rest.underflow,
+                residual_count=rest.length,
+                **self.numbers(),
+            ),
+            data,
+        )
+
+    def _task_management(self, frame: Frame) -> None:
+        request = pdu.TaskManagementRequest.unpack(frame.bhs)
+        response = management.perform(self, request)
+        self.outbox.put(pdu.TaskManagementResponse(itt=request.itt, response=response, **self.numbers()))
+        self.run(self.window.released())  # an aborted number may have been the gap that others waited for
+
+
+NormalSession.handlers = {
+    **Session.handlers,
+    Opcode.SCSI_COMMAND: NormalSession._scsi_command,
+    Opcode.DATA_OUT: NormalSession._data_out,
+    Opcode.TASK_MANAGEMENT_REQUEST: NormalSession._task_management,
+}

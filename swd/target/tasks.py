@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that wait for Data-Out: what has come, what to ask for, and when it is complete. Pure, but for one lock.
+
+A write's data comes in sequences: the immediate data together with the unsolicited Data-Out PDUs, then one sequence for
+each R2T. In each, DataSN counts from 0 and offsets run on (RFC 7143 11.7, 4.2.5.3). Whatever breaks that ends the
+command with the sense of 11.4.7.2 and the rest of its Data-Out is dropped.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from swd.proto import pdu
+from swd.target.scsi.reply import ABORTED_COMMAND, CheckCondition, WantData
+from swd.target.scsi.unit import LogicalUnit
+from swd.values import RESERVED_TAG, Negotiated
+
+
+def unexpected_data() -> CheckCondition:
+    """WRITE ERROR - UNEXPECTED UNSOLICITED DATA."""
+    return CheckCondition(ABORTED_COMMAND, 0x0C, 0x0C)
+
+
+def incorrect_amount() -> CheckCondition:
+    """WRITE ERROR - NOT ENOUGH UNSOLICITED DATA, used for any sequence that is not what was agreed on."""
+    return CheckCondition(ABORTED_COMMAND, 0x0C, 0x0D)
+
+
+def data_phase_error() -> CheckCondition:
+    """DATA PHASE ERROR: DataSN or Buffer Offset out of order."""
+    return CheckCondition(ABORTED_COMMAND, 0x4B)
+
+
+@dataclass
+class Sequence:
+    """One Data-Out sequence: where it goes on, where it ends, and the DataSN that comes next."""
+
+    offset: int
+    end: int
+    data_sn: int = 0
+
+
+class Ask(NamedTuple):
+    """An R2T to send."""
+
+    ttt: int
+    r2t_sn: int
+    offset: int
+    length: int
+
+
+class WriteTask:
+    """One command with Data-Out. `length` is what moves: the CDB's length or the initiator's promise, the lesser.
+
+    Unsolicited data may run up to the promise; what lies beyond `length` is dropped, and counts as residual.
+    """
+
+    def __init__(self, command: pdu.ScsiCommand, unit: LogicalUnit, want: WantData, agreed: Negotiated) -> None:
+        self.command = command
+        self.unit = unit
+        self.want = want
+        self.promised = command.expected_data_transfer_length if command.write else 0
+        self.length = min(self.promised, want.length)
+        # The medium itself may be written only if all of it will come: a partial block must not.
+        whole = self.length == want.length
+        self.buffer = want.place if whole and want.place is not None else memoryview(bytearray(self.length))
+        self._agreed = agreed
+        self._unsolicited: Sequence | None = Sequence(0, min(self.promised, agreed.first_burst_length))
+        self._solicited: dict[int, Sequence] = {}
+        self._asked = 0  # the offset of the next R2T
+        self._r2t_sn = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all the data is there and no sequence is open."""
+        return self._unsolicited is None and not self._solicited and self._asked >= self.length
+
+    def immediate(self, data: memoryview) -> None:
+        """Take the data segment of the command itself. Raises CheckCondition for data that was not agreed on."""
+        final = self.command.final
+        if (len(data) and not self._agreed.immediate_data) or (not final and self._agreed.initial_r2t):
+            raise unexpected_data()
+        assert self._unsolicited is not None
+        self._store(self._unsolicited, data)
+        if final:
+            self._end_unsolicited()
+
+    def data_out(self, header: pdu.DataOut, data: memoryview) -> bool:
+        """Take one Data-Out PDU; False if it belongs to no sequence that is open. Raises CheckCondition."""
+        solicited = header.ttt != RESERVED_TAG
+        sequence = self._solicited.get(header.ttt) if solicited else self._unsolicited
+        if sequence is None:
+            return False
+        if header.data_sn != sequence.data_sn or header.buffer_offset != sequence.offset:
+            raise data_phase_error()
+        sequence.data_sn += 1
+        self._store(sequence, data)
+        if header.final and solicited:
+            if sequence.offset != sequence.end:
+                raise incorrect_amount()
+            del self._solicited[header.ttt]
+        elif header.final:
+            self._end_unsolicited()
+        return True
+
+    def asks(self, new_ttt: Callable[[], int]) -> Iterator[Ask]:
+        """The R2Ts to send now: none before the unsolicited data has ended, at most MaxOutstandingR2T open."""
+        while (
+            self._unsolicited is None
+            and self._asked < self.length
+            and len(self._solicited) < self._agreed.max_outstanding_r2t
+        ):
+            length = min(self.length - self._asked, self._agreed.max_burst_length)
+            ask = Ask(new_ttt(), self._r2t_sn, self._asked, length)
+            self._solicited[ask.ttt] = Sequence(ask.offset, ask.offset + length)
+            self._asked += length
+            self._r2t_sn += 1
+            yield ask
+
+    def _store(self, sequence: Sequence, data: memoryview) -> None:
+        start, end = sequence.offset, sequence.offset + len(data)
+        if end > sequence.end:
+            raise incorrect_amount()
+        useful = min(end, self.length)
+        if start < useful:
+            self.buffer[start:useful] = data[: useful - start]
+        sequence.offset = end
+
+    def _end_unsolicited(self) -> None:
+        assert self._unsolicited is not None
+        self._asked = self._unsolicited.offset
+        self._unsolicited = None
+
+
+class TaskSet:
+    """The write tasks of one session, by ITT. Other sessions' threads may abort in it (resets), hence the lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _tasks; nothing is called under it
+        self._tasks: dict[int, WriteTask] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def add(self, task: WriteTask) -> None:
+        with self._lock:
+            self._tasks[task.command.itt] = task
+
+    def get(self, itt: int) -> WriteTask | None:
+        return self._tasks.get(itt)
+
+    def take(self, itt: int) -> WriteTask | None:
+        """Remove and return a task; None if it is not there (any more): then somebody aborted it."""
+        with self._lock:
+            return self._tasks.pop(itt, None)
+
+    def abort(self, lun: int | None = None) -> int:
+        """Drop all tasks, or all of one unit; the number dropped."""
+        with self._lock:
+            doomed = [itt for itt, task in self._tasks.items() if lun in (None, task.command.lun)]
+            for itt in doomed:
+                del self._tasks[itt]
+        return len(doomed)

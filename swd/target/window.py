@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command window: which requests are due, which wait for a gap to close, which are ignored (RFC 7143 4.2.2.1).
+
+Pure. Everything that carries a CmdSN passes here; what is handed on comes in CmdSN order, immediate requests at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from swd.proto import serial
+from swd.target.framing import Frame
+
+
+@dataclass
+class _Held:
+    """A request that came early, and the unsolicited Data-Out PDUs behind it."""
+
+    frames: list[Frame]
+    itt: int
+
+
+class Window:
+    """ExpCmdSN, MaxCmdSN, and the requests between them that came out of order.
+
+    `depth` is how many commands a session may have open: MaxCmdSN never goes back, but it stands still while tasks are
+    open, so that nobody makes the target hold more than that.
+    """
+
+    def __init__(self, cmd_sn: int, depth: int) -> None:
+        self.exp_cmd_sn = cmd_sn
+        self.max_cmd_sn = serial.add(cmd_sn, depth - 1)
+        self._depth = depth
+        self._held: dict[int, _Held] = {}
+        self._skipped: set[int] = set()  # aborted before they came (11.6.1): counted as received
+
+    def open_for(self, tasks: int) -> None:
+        """Move MaxCmdSN for a session with so many tasks open."""
+        limit = serial.add(self.exp_cmd_sn, self._depth - tasks - 1)
+        if serial.lt(self.max_cmd_sn, limit):
+            self.max_cmd_sn = limit
+
+    def admits(self, cmd_sn: int) -> bool:
+        """Whether a non-immediate request of this number is within the window."""
+        return serial.le(self.exp_cmd_sn, cmd_sn) and serial.le(cmd_sn, self.max_cmd_sn)
+
+    def arrive(self, frame: Frame, cmd_sn: int, itt: int) -> Iterator[Frame]:
+        """Take a non-immediate request; yields what is due now, in order. Outside the window: nothing, ignored."""
+        if not self.admits(cmd_sn) or cmd_sn in self._held or cmd_sn in self._skipped:
+            return
+        if cmd_sn != self.exp_cmd_sn:
+            self._held[cmd_sn] = _Held([_kept(frame)], itt)
+            return
+        self.exp_cmd_sn = serial.add(cmd_sn, 1)
+        yield frame
+        yield from self._due()
+
+    def hold_data(self, frame: Frame, itt: int) -> bool:
+        """Keep unsolicited data of a command that is itself held; False if none is."""
+        held = next((held for held in self._held.values() if held.itt == itt), None)
+        if held is not None:
+            held.frames.append(_kept(frame))
+        return held is not None
+
+    def skip(self, cmd_sn: int) -> bool:
+        """Abort a command that is held or has not come: its number counts as received. False if outside the window.
+
+        Ask `released` afterwards for what that made due.
+        """
+        if not self.admits(cmd_sn):
+            return False
+        self._held.pop(cmd_sn, None)
+        self._skipped.add(cmd_sn)
+        return True
+
+    def released(self) -> Iterator[Frame]:
+        """What is due after `skip`."""
+        yield from self._due()
+
+    def _due(self) -> Iterator[Frame]:
+        while self.exp_cmd_sn in self._held or self.exp_cmd_sn in self._skipped:
+            held = self._held.pop(self.exp_cmd_sn, None)
+            self._skipped.discard(self.exp_cmd_sn)
+            self.exp_cmd_sn = serial.add(self.exp_cmd_sn, 1)
+            if held is not None:
+                yield from held.frames
+
+
+def _kept(frame: Frame) -> Frame:
+    """A copy that outlives the receive buffer."""
+    return Frame(frame.bhs, memoryview(bytes(frame.data)))

@@ -1,0 +1,869 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pump: an engine, a descriptor, and the threads that wait on them.
+
+Who runs it. The caller that waits does. One thread at a time has the *reader role*: it receives outside the lock and feeds the
+engine under it. Other waiters sleep on a condition of their own until their command has ended or the role is free; a
+thread that is done hands the role on. A blocking read on a quiet session is two system calls: its send and its receive.
+
+The lock guards the engine and everything in `Pump`. It is never held in a wait, but is held in `sendmsg`, which does not
+block. Nothing under it calls Python. Waits are cut into slices of at most `SLICE` seconds, after which the caller looks
+at deadlines, pending events and signals; so Ctrl-C, close from another thread and a silent target all end in time.
+
+Buffers. While the reader receives straight into a caller's buffer, `receiving_slot` names the task. A caller that gives up (Ctrl-C, deadline)
+first marks its task as `evicting`, waits until the reader is out of that buffer, and then detaches it: after that the
+target may send what it likes, no byte of it goes there.
+
+Fork. The child of a fork may only close: every other entry raises BadDescriptor, and nothing is sent.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from swd._engine cimport (
+    CLOSED,
+    DONE,
+    FREE,
+    END_OF_STREAM,
+    NO_SLOT,
+    OK,
+    SYSTEM_ERROR,
+    TOLD,
+    Engine,
+    EventNode,
+    Task,
+    events_of,
+    iovec,
+)
+from swd._sys cimport (
+    EAGAIN,
+    EINTR,
+    EWOULDBLOCK,
+    SHUT_RDWR,
+    close,
+    errno,
+    pthread_cond_destroy,
+    pthread_cond_signal,
+    pthread_cond_broadcast,
+    pthread_cond_t,
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_lock,
+    pthread_mutex_t,
+    pthread_mutex_unlock,
+    shutdown,
+    swd_cond_init,
+    swd_cond_wait,
+    swd_fork_generation,
+    swd_now,
+    swd_poll,
+    swd_poll_write,
+    swd_receive,
+    swd_send,
+    swd_set_receive_slice,
+    swd_watch_forks,
+)
+from swd._wire cimport put16, put32, put64
+
+from swd.errors import BadDescriptor, DeadlineExceeded, InvalidArgument
+
+cdef double SLICE = 0.25        # seconds: the longest that a signal or a deadline waits to be seen
+cdef double SEND_SLICE = 0.01   # seconds: a thread without the reader role waits this long for room in the socket
+cdef uint32_t HALF_QUEUE_FROM = 65536  # bytes an I/O from which a batch refills only when half of its queue is done
+
+cdef enum:
+    NO_TAG = 0xFFFFFFFF
+    ODD_LIMIT = 64              # odd completions that a batch keeps before it hands them to Python
+
+# How a stretch of waiting ends.
+cdef enum Ended:
+    COMPLETE
+    DEAD
+    LOOK                        # somebody with the GIL should look at signals, events and deadlines
+
+if swd_watch_forks() != 0:
+    raise ImportError("pthread_atfork failed: no memory")
+
+
+cdef struct Waiter:
+    pthread_cond_t cond
+    Waiter *next
+    Waiter *before
+    int64_t pending             # its tasks that have not ended
+    int64_t low                 # it is woken when no more than this many are pending
+    Task *done                  # its tasks that have ended
+
+
+cdef struct Request:
+    # A command or a control PDU before it has a task.
+    uint8_t lun[8]
+    uint8_t cdb[16]
+    const uint8_t *out_buf
+    uint8_t *in_buf
+    uint32_t out_len, in_len
+    const uint8_t *bhs          # a control PDU, else NULL
+    uint8_t answer
+    uint32_t itt
+    double timeout
+
+
+cdef struct Batch:
+    bint write
+    uint8_t lun[8]
+    const int64_t *lbas
+    uint8_t *buffer
+    int64_t count, next
+    uint32_t blocks, size       # of one I/O: blocks, bytes
+    int queue_depth
+    double timeout
+    Task *odd                   # ended, but not plainly GOOD
+    int odd_count
+
+
+cdef void read_or_write(uint8_t *cdb, bint write, uint64_t lba, uint32_t blocks) noexcept nogil:
+    """READ or WRITE, 10 bytes where LBA and count fit, else 16 (SBC-4 5.13, 5.16)."""
+    memset(cdb, 0, 16)
+    if (lba + blocks) >> 32 == 0 and blocks >> 16 == 0:
+        cdb[0] = 0x2A if write else 0x28
+        put32(cdb + 2, <uint32_t>lba)
+        put16(cdb + 7, blocks)
+    else:
+        cdb[0] = 0x8A if write else 0x88
+        put64(cdb + 2, lba)
+        put32(cdb + 10, blocks)
+
+
+cdef class Pump:
+    """Pump(engine, fd, on_event=None): takes over a connected, blocking stream socket; `close()` closes it.
+
+    `on_event` is called with each Event, by whichever thread is waiting, without the lock.
+    """
+
+    cdef Engine engine
+    cdef object on_event
+    cdef int fd
+    cdef pthread_mutex_t lock
+    cdef pthread_cond_t moved   # the reader came out of a caller's buffer
+    cdef Waiter *waiters
+    cdef bint reading, blocked, closing
+    cdef int receiving_slot
+    cdef int users
+    cdef unsigned born
+    cdef uint64_t sends, receives
+
+    def __cinit__(self, Engine engine not None, int fd, on_event=None):
+        self.fd = -1
+        self.born = swd_fork_generation()
+        pthread_mutex_init(&self.lock, NULL)
+        swd_cond_init(&self.moved)
+        self.engine = engine
+        self.on_event = on_event
+        self.receiving_slot = NO_SLOT
+        swd_set_receive_slice(fd, SLICE)
+        self.fd = fd
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+        if self.born == swd_fork_generation():
+            pthread_cond_destroy(&self.moved)
+            pthread_mutex_destroy(&self.lock)
+
+    # ---- one turn: lock held on entry and on return ----------------------------------------------------------------
+
+    cdef void flush(self, double now) noexcept nogil:
+        """Sends what the engine has, as far as the socket takes it: many PDUs, one system call."""
+        cdef ssize_t n
+        cdef int count
+        self.blocked = False
+        while self.engine.fault_code == OK:
+            count = self.engine.fill(now)
+            if count == 0:
+                break
+            n = swd_send(self.fd, &self.engine.span[self.engine.span_head], count)
+            self.sends += 1
+            if n >= 0:
+                self.engine.sent(n)
+            elif errno == EAGAIN or errno == EWOULDBLOCK:
+                self.blocked = True
+                break
+            elif errno != EINTR:
+                self.die(SYSTEM_ERROR, errno)
+        if self.engine.done.head != NULL:
+            self.distribute()
+
+    cdef bint turn(self, Waiter *me, double wait) noexcept nogil:
+        """Sends, then waits at most `wait` seconds for something to happen. False if nothing did, or a signal came."""
+        self.flush(swd_now())
+        if self.engine.fault_code != OK or (me.pending <= me.low and me.done != NULL):
+            return True
+        if not self.reading:
+            return self.receive(wait)
+        if not self.blocked:
+            return swd_cond_wait(&me.cond, &self.lock, min(wait, SLICE)) != 0
+        pthread_mutex_unlock(&self.lock)
+        cdef bint ready = swd_poll_write(self.fd, min(wait, SEND_SLICE)) != 0
+        pthread_mutex_lock(&self.lock)
+        return ready
+
+    cdef bint receive(self, double wait) noexcept nogil:
+        """One receive in the reader role; wait=0 does not block. As `turn`."""
+        cdef iovec place[2]
+        cdef int count = self.engine.where(place)
+        cdef bint want_write = self.blocked
+        cdef bint block = wait >= SLICE and not want_write
+        cdef bint ready = True
+        cdef ssize_t n = -1
+        cdef int error = EAGAIN
+        self.reading = True
+        self.receiving_slot = self.engine.body_slot if self.engine.direct else NO_SLOT
+        pthread_mutex_unlock(&self.lock)
+        if not block and wait > 0:
+            ready = swd_poll(self.fd, want_write, min(wait, SLICE)) != 0
+        if ready:
+            n = swd_receive(self.fd, place, count, block)
+            error = errno
+        pthread_mutex_lock(&self.lock)
+        self.reading = False
+        self.receives += 1
+        if self.receiving_slot != NO_SLOT:
+            self.receiving_slot = NO_SLOT
+            pthread_cond_broadcast(&self.moved)
+        if self.engine.fault_code != OK:
+            return True
+        if n > 0:
+            if self.engine.received(n) < 0:
+                self.die(OK, 0)
+            self.distribute()
+        elif n == 0:
+            self.die(END_OF_STREAM, 0)
+        elif error == EAGAIN or error == EWOULDBLOCK:
+            return want_write and ready
+        elif error == EINTR:
+            return False
+        else:
+            self.die(SYSTEM_ERROR, error)
+        return True
+
+    cdef void distribute(self) noexcept nogil:
+        """Gives ended tasks to those who wait for them."""
+        cdef Task *task = self.engine.take_done()
+        cdef Waiter *waiter
+        while task != NULL:
+            waiter = <Waiter *>task.waiter
+            if waiter == NULL:
+                task.claimable = True
+            else:
+                task.next = waiter.done
+                waiter.done = task
+                waiter.pending -= 1
+                if waiter.pending <= waiter.low:
+                    pthread_cond_signal(&waiter.cond)
+            task = self.engine.take_done()
+
+    cdef void die(self, int code, int64_t detail) noexcept nogil:
+        """Fails the connection (OK: it has failed), gets the reader out of its receive, and wakes everybody."""
+        cdef Waiter *waiter = self.waiters
+        if code != OK:
+            self.engine.fail(code, detail, 0)
+        shutdown(self.fd, SHUT_RDWR)
+        while waiter != NULL:
+            pthread_cond_signal(&waiter.cond)
+            waiter = waiter.next
+
+    # ---- waiters: lock held ----------------------------------------------------------------------------------------
+
+    cdef void join(self, Waiter *me) noexcept nogil:
+        memset(me, 0, sizeof(Waiter))
+        swd_cond_init(&me.cond)
+        me.next = self.waiters
+        if me.next != NULL:
+            me.next.before = me
+        self.waiters = me
+        self.users += 1
+
+    cdef void leave(self, Waiter *me) noexcept nogil:
+        """Lets go of what has not ended, hands the reader role on, and closes the descriptor if the pump was closed meanwhile."""
+        cdef Task *task
+        if me.pending:
+            self.abandon(me)
+        while me.done != NULL:
+            task = me.done
+            me.done = task.next
+            self.engine.release(task)
+        if me.next != NULL:
+            me.next.before = me.before
+        if me.before != NULL:
+            me.before.next = me.next
+        else:
+            self.waiters = me.next
+        if not self.reading and self.waiters != NULL:
+            pthread_cond_signal(&self.waiters.cond)
+        pthread_cond_destroy(&me.cond)
+        self.part()
+
+    cdef void part(self) noexcept nogil:
+        self.users -= 1
+        if self.closing and self.users == 0 and self.fd >= 0:
+            close(self.fd)
+            self.fd = -1
+
+    cdef void abandon(self, Waiter *me) noexcept nogil:
+        """Lets go of every task of a waiter that will not wait any longer: its buffers are free afterwards."""
+        cdef int slot
+        for slot in range(self.engine.slots):
+            if self.engine.tasks[slot].waiter == <void *>me and self.engine.tasks[slot].state != FREE:
+                if not self.has_ended(me, &self.engine.tasks[slot]):
+                    self.let_go(&self.engine.tasks[slot])
+        me.pending = 0
+
+    cdef bint has_ended(self, Waiter *me, Task *task) noexcept nogil:
+        cdef Task *done = me.done
+        while done != NULL:
+            if done == task:
+                return True
+            done = done.next
+        return False
+
+    cdef void let_go(self, Task *task) noexcept nogil:
+        """Detaches a task, once the reader is out of its buffer."""
+        cdef int slot = <int>(task - self.engine.tasks)
+        cdef uint32_t itt = task.itt
+        task.evicting = True
+        while self.receiving_slot == slot:
+            swd_cond_wait(&self.moved, &self.lock, SLICE)
+        task.evicting = False
+        if self.engine.find(itt) != task:
+            return
+        # Its last byte may have come while we waited for the reader.
+        if task.waiter == NULL and task.claimable:
+            self.engine.release(task)
+        elif task.waiter != NULL and self.has_ended(<Waiter *>task.waiter, task):
+            return
+        elif self.engine.detach(task) < 0:
+            self.die(OK, 0)
+
+    cdef int wait(self, Waiter *me, double deadline) noexcept nogil:
+        """Turns until all of the waiter's tasks have ended, or something wants the GIL."""
+        cdef double now = swd_now()
+        cdef double look_at = now + SLICE
+        while me.pending:
+            if self.engine.fault_code != OK:
+                return DEAD
+            if now >= deadline or now >= look_at or self.engine.event_count:
+                return LOOK
+            if not self.turn(me, deadline - now):
+                return LOOK if me.pending else COMPLETE
+            now = swd_now()
+        return COMPLETE
+
+    cdef Task *begin(self, Waiter *me, Request *request) noexcept nogil:
+        cdef Task *task
+        if request.bhs != NULL:
+            task = self.engine.start_control(
+                request.bhs, request.out_buf, request.out_len, request.answer, request.itt, request.timeout, swd_now()
+            )
+        else:
+            task = self.engine.start(
+                request.lun, request.cdb, request.out_buf, request.out_len, request.in_buf, request.in_len,
+                request.timeout, swd_now(),
+            )
+        if task != NULL and me != NULL:
+            task.waiter = me
+            me.pending = 1
+        return task
+
+    cdef int attempt(self, Waiter *me, Request *request, Task **task) noexcept nogil:
+        """Begins if there is a free slot, waits, and reports."""
+        cdef int ended = LOOK
+        if task[0] == NULL:
+            task[0] = self.begin(me, request)
+        if self.engine.fault_code != OK:
+            return DEAD
+        if task[0] == NULL:
+            self.turn(me, SEND_SLICE)  # all slots are taken: others must end first
+            return LOOK
+        return self.wait(me, task[0].deadline)
+
+    # ---- with the GIL, without the lock ----------------------------------------------------------------------------
+
+    cdef int check(self) except -1:
+        """Raises if the pump cannot be used: the parent process's, closed, or dead."""
+        if self.born != swd_fork_generation():
+            raise BadDescriptor("opened before fork: the session belongs to the parent process; open it again in this one")
+        if self.closing:
+            raise BadDescriptor("the session is closed")
+        if self.engine.fault_code != OK:
+            raise self.engine.death()
+        return 0
+
+    cdef int look(self, double deadline, double timeout, uint32_t itt) except -1:
+        """Signals, events, deadline: what a waiting thread has to see to now and then."""
+        PyErr_CheckSignals()
+        if self.engine.event_count:
+            self.see_to_events()
+        if swd_now() >= deadline and self.engine.fault_code == OK:
+            error = DeadlineExceeded(f"no answer within {timeout:g} s")
+            error.itt = itt
+            raise error
+        return 0
+
+    cdef int see_to_events(self) except -1:
+        cdef EventNode *node
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            node = self.engine.steal_events()
+            pthread_mutex_unlock(&self.lock)
+        for event in events_of(node):
+            if self.on_event is not None:
+                self.on_event(event)
+        return 0
+
+    cdef object run(self, Request *request):
+        """Runs one request to its end. None if it ended plainly GOOD, else its Completion or, of a control PDU, the answer."""
+        cdef Waiter me
+        cdef Task *task = NULL
+        cdef int ended
+        cdef bint left = False
+        cdef double give_up = swd_now() + request.timeout
+        self.check()
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            self.join(&me)
+            ended = self.attempt(&me, request, &task)
+            if ended == COMPLETE and task.plain:
+                self.leave(&me)
+                left = True
+            pthread_mutex_unlock(&self.lock)
+        if left:
+            return None
+        try:
+            while ended == LOOK:
+                self.look(task.deadline if task != NULL else give_up, request.timeout, task.itt if task != NULL else NO_TAG)
+                with nogil:
+                    pthread_mutex_lock(&self.lock)
+                    ended = self.attempt(&me, request, &task)
+                    pthread_mutex_unlock(&self.lock)
+            if ended == DEAD:
+                raise self.engine.death()
+            return None if task.plain else self.engine.completion(task)
+        finally:
+            with nogil:
+                pthread_mutex_lock(&self.lock)
+                self.leave(&me)
+                pthread_mutex_unlock(&self.lock)
+
+    def command(self, uint64_t lun, bytes cdb, data_out=None, data_in=None, double timeout=30.0):
+        """Runs one SCSI command. `lun` is the SAM field, `data_in` a writable buffer, `timeout` in seconds from when it is sent.
+
+        None if it ended GOOD, complete and without residual; else its Completion. Raises DeadlineExceeded (its tag in `.itt`: the
+        target may still work on it, the buffers are free), or what killed the connection.
+        """
+        cdef Request request
+        cdef Py_buffer view
+        if data_out is not None and data_in is not None:
+            raise InvalidArgument("a command moves data one way")
+        fill_request(&request, lun, cdb, timeout)
+        if data_out is None and data_in is None:
+            return self.run(&request)
+        PyObject_GetBuffer(data_out if data_in is None else data_in, &view, PyBUF_SIMPLE if data_in is None else PyBUF_WRITABLE)
+        try:
+            set_buffer(&request, &view, data_in is None)
+            return self.run(&request)
+        finally:
+            PyBuffer_Release(&view)
+
+    def blocks(self, bint write, uint64_t lun, uint64_t lba, uint32_t blocks, buffer, double timeout=30.0):
+        """Reads blocks into a writable buffer, or writes them from one. As `command`."""
+        cdef Request request
+        cdef Py_buffer view
+        memset(&request, 0, sizeof(Request))
+        put64(request.lun, lun)
+        read_or_write(request.cdb, write, lba, blocks)
+        request.timeout = timeout
+        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE if write else PyBUF_WRITABLE)
+        try:
+            set_buffer(&request, &view, write)
+            return self.run(&request)
+        finally:
+            PyBuffer_Release(&view)
+
+    def control(self, bytes bhs, bytes data=b"", *, int answer, uint32_t itt=NO_TAG, double timeout=30.0):
+        """Sends any other PDU, tag and numbers filled in here, and waits for the PDU of opcode `answer`: an Event."""
+        cdef Request request
+        if len(bhs) != 48:
+            raise ValueError("a header is 48 bytes")
+        memset(&request, 0, sizeof(Request))
+        request.bhs = <const uint8_t *>bhs
+        request.out_buf = <const uint8_t *>data
+        request.out_len = <uint32_t>len(data)
+        request.answer = answer
+        request.itt = itt
+        request.timeout = timeout
+        return self.run(&request)
+
+    def submit(self, uint64_t lun, bytes cdb, data_out=None, data_in=None, double timeout=30.0):
+        """Queues a SCSI command and sends what the socket takes; returns its Command, which pins the buffer."""
+        return Command(self, lun, cdb, data_out, data_in, timeout)
+
+    # ---- batches -----------------------------------------------------------------------------------------------
+
+    cdef void harvest(self, Waiter *me, Batch *batch) noexcept nogil:
+        cdef Task *task
+        while me.done != NULL:
+            task = me.done
+            me.done = task.next
+            if task.plain:
+                self.engine.release(task)
+            else:
+                task.waiter = NULL
+                task.next = batch.odd
+                batch.odd = task
+                batch.odd_count += 1
+
+    cdef void refill(self, Waiter *me, Batch *batch) noexcept nogil:
+        cdef uint8_t cdb[16]
+        cdef uint8_t *place
+        cdef Task *task
+        cdef double now = swd_now()
+        while batch.next < batch.count and me.pending < batch.queue_depth:
+            read_or_write(cdb, batch.write, <uint64_t>batch.lbas[batch.next], batch.blocks)
+            place = batch.buffer + batch.next * batch.size
+            if batch.write:
+                task = self.engine.start(batch.lun, cdb, place, batch.size, NULL, 0, batch.timeout, now)
+            else:
+                task = self.engine.start(batch.lun, cdb, NULL, 0, place, batch.size, batch.timeout, now)
+            if task == NULL:
+                return
+            task.waiter = me
+            task.tag = batch.next
+            batch.next += 1
+            me.pending += 1
+
+    cdef int run_batch(self, Waiter *me, Batch *batch) noexcept nogil:
+        """Keeps the queue full until all I/Os have ended, or something wants the GIL."""
+        cdef double look_at = swd_now() + SLICE
+        while True:
+            self.harvest(me, batch)
+            if batch.next == batch.count and me.pending == 0:
+                return COMPLETE
+            if self.engine.fault_code != OK:
+                return DEAD
+            if self.engine.event_count or batch.odd_count >= ODD_LIMIT or swd_now() >= look_at:
+                return LOOK
+            if me.pending <= me.low:
+                self.refill(me, batch)
+            if batch.next == batch.count:
+                me.low = 0
+            if not self.turn(me, SLICE):
+                return LOOK
+
+    cdef double first_deadline(self, Waiter *me, uint32_t *itt) noexcept nogil:
+        cdef int slot
+        cdef double first = swd_now() + 1
+        for slot in range(self.engine.slots):
+            if self.engine.tasks[slot].waiter == <void *>me and self.engine.tasks[slot].state not in (FREE, DONE):
+                if self.engine.tasks[slot].deadline < first:
+                    first = self.engine.tasks[slot].deadline
+                    itt[0] = self.engine.tasks[slot].itt
+        return first
+
+    cdef list odd_ones(self, Batch *batch):
+        """The (index, Completion) of I/Os that did not end plainly GOOD; they stay in the list until `drop_odd`."""
+        cdef Task *task = batch.odd
+        found = []
+        while task != NULL:
+            found.append((task.tag, self.engine.completion(task)))
+            task = task.next
+        return found
+
+    cdef void drop_odd(self, Batch *batch) noexcept nogil:
+        cdef Task *task
+        while batch.odd != NULL:
+            task = batch.odd
+            batch.odd = task.next
+            self.engine.release(task)
+        batch.odd_count = 0
+
+    def batch(self, bint write, uint64_t lun, lbas, uint32_t blocks, buffer, *, int queue_depth=32, double timeout=30.0):
+        """Many I/Os of `blocks` blocks each, `queue_depth` of them open at once, in one call without Python in between.
+
+        `lbas` is a C-contiguous int64 buffer of n starting blocks; I/O i uses the i-th n-th of `buffer`. Returns a list of
+        (i, Completion) of those that did not end plainly GOOD. Raises as `command`; all buffers are free then.
+        """
+        cdef const int64_t[::1] starts = lbas
+        cdef Py_buffer view
+        cdef Batch batch
+        cdef Waiter me
+        cdef int ended = LOOK
+        cdef double deadline
+        cdef uint32_t itt = NO_TAG
+        if starts.shape[0] == 0:
+            return []
+        if queue_depth < 1:
+            raise InvalidArgument("queue_depth is at least 1")
+        self.check()
+        memset(&batch, 0, sizeof(Batch))
+        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE if write else PyBUF_WRITABLE)
+        try:
+            if view.len % starts.shape[0] or view.len // starts.shape[0] > 0xFFFFFFFF or view.len == 0:
+                raise InvalidArgument(f"{view.len} bytes cannot be shared by {starts.shape[0]} I/Os")
+            batch.write = write
+            put64(batch.lun, lun)
+            batch.lbas = &starts[0]
+            batch.buffer = <uint8_t *>view.buf
+            batch.count = starts.shape[0]
+            batch.blocks = blocks
+            batch.size = <uint32_t>(view.len // starts.shape[0])
+            batch.queue_depth = min(queue_depth, self.engine.slots)
+            batch.timeout = timeout
+            return self.pump_batch(&batch)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef list pump_batch(self, Batch *batch):
+        cdef Waiter me
+        cdef int ended
+        cdef double deadline
+        cdef uint32_t itt = NO_TAG
+        odd = []
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            self.join(&me)
+            me.low = batch.queue_depth // 2 if batch.size >= HALF_QUEUE_FROM else batch.queue_depth - 1
+            ended = self.run_batch(&me, batch)
+            pthread_mutex_unlock(&self.lock)
+        try:
+            while ended == LOOK:
+                odd += self.odd_ones(batch)
+                with nogil:
+                    pthread_mutex_lock(&self.lock)
+                    self.drop_odd(batch)
+                    deadline = self.first_deadline(&me, &itt)
+                    pthread_mutex_unlock(&self.lock)
+                self.look(deadline, batch.timeout, itt)
+                with nogil:
+                    pthread_mutex_lock(&self.lock)
+                    ended = self.run_batch(&me, batch)
+                    pthread_mutex_unlock(&self.lock)
+            if ended == DEAD:
+                raise self.engine.death()
+            return odd + self.odd_ones(batch)
+        finally:
+            with nogil:
+                pthread_mutex_lock(&self.lock)
+                self.drop_odd(batch)
+                self.leave(&me)
+                pthread_mutex_unlock(&self.lock)
+
+    # ---- the rest ----------------------------------------------------------------------------------------------
+
+    def service(self):
+        """Looks in without waiting: sends what waits, takes what has come, unless another thread is at it. For the keeper."""
+        self.check()
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            self.users += 1
+            if not self.reading and self.engine.fault_code == OK:
+                self.receive(0)
+                self.flush(swd_now())
+            self.part()
+            pthread_mutex_unlock(&self.lock)
+        if self.engine.event_count:
+            self.see_to_events()
+
+    def fail(self, error not None):
+        """Ends the connection for a reason that Python found; the first reason counts."""
+        if self.born != swd_fork_generation():
+            return
+        if self.engine.fault_code == OK:
+            self.engine.told = error
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            if not self.closing:
+                self.die(TOLD, 0)
+            pthread_mutex_unlock(&self.lock)
+
+    def close(self):
+        """Closes the socket, once the last thread is out of it; those that wait get BadDescriptor. A forked child only closes."""
+        if self.born != swd_fork_generation():
+            if self.fd >= 0:
+                close(self.fd)
+                self.fd = -1
+            return
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            if not self.closing:
+                self.closing = True
+                self.users += 1
+                self.die(CLOSED, 0)
+                self.part()
+            pthread_mutex_unlock(&self.lock)
+
+    @property
+    def alive(self):
+        return not self.closing and self.engine.fault_code == OK and self.born == swd_fork_generation()
+
+    @property
+    def fault(self):
+        """The exception that ended the connection, or None."""
+        return self.engine.death()
+
+    def fileno(self):
+        return self.fd
+
+    def leftover(self):
+        """What is open, as the second hand-over wants it."""
+        return self.engine.leftover()
+
+    def statistics(self):
+        """The engine's counters, and system calls: `sends`, `receives`."""
+        counters = self.engine.statistics()
+        counters["sends"] = self.sends
+        counters["receives"] = self.receives
+        return counters
+
+
+cdef int fill_request(Request *request, uint64_t lun, bytes cdb, double timeout) except -1:
+    if not 1 <= len(cdb) <= 16:
+        raise InvalidArgument(f"a CDB has 1 to 16 bytes, not {len(cdb)}")
+    memset(request, 0, sizeof(Request))
+    put64(request.lun, lun)
+    memcpy(request.cdb, <const uint8_t *>cdb, len(cdb))
+    request.timeout = timeout
+    return 0
+
+
+cdef int set_buffer(Request *request, Py_buffer *view, bint write) except -1:
+    if view.len > 0xFFFFFFFF:
+        raise InvalidArgument("one command moves less than 4 GiB")
+    if write:
+        request.out_buf = <const uint8_t *>view.buf
+        request.out_len = <uint32_t>view.len
+    else:
+        request.in_buf = <uint8_t *>view.buf
+        request.in_len = <uint32_t>view.len
+    return 0
+
+
+cdef class Command:
+    """A submitted SCSI command: `wait` for its end, or `cancel` it. Its buffer stays pinned until then."""
+
+    cdef Pump pump
+    cdef readonly uint32_t itt
+    cdef Py_buffer view
+    cdef bint pinned
+    cdef readonly bint ended
+    cdef object outcome
+
+    def __cinit__(self, Pump pump not None, uint64_t lun, bytes cdb not None, data_out, data_in, double timeout):
+        cdef Request request
+        cdef Task *task
+        self.pump = pump
+        pump.check()
+        if data_out is not None and data_in is not None:
+            raise InvalidArgument("a command moves data one way")
+        fill_request(&request, lun, cdb, timeout)
+        if data_out is not None or data_in is not None:
+            PyObject_GetBuffer(data_out if data_in is None else data_in, &self.view, PyBUF_SIMPLE if data_in is None else PyBUF_WRITABLE)
+            self.pinned = True
+            set_buffer(&request, &self.view, data_in is None)
+        with nogil:
+            pthread_mutex_lock(&pump.lock)
+            task = pump.begin(NULL, &request)
+            if task != NULL:
+                self.itt = task.itt
+                pump.users += 1
+                pump.flush(swd_now())
+                pump.part()
+            pthread_mutex_unlock(&pump.lock)
+        if task == NULL:
+            self.ended = True
+            raise pump.engine.death() or BlockingIOError(EAGAIN, "too many commands are open on this session")
+
+    def wait(self, timeout=None):
+        """As `Pump.command`, for a command that is under way; TimeoutError if it has not ended after `timeout` seconds."""
+        cdef Waiter me
+        cdef Task *task
+        cdef int ended = LOOK
+        cdef Pump pump = self.pump
+        cdef double until = swd_now() + (1e9 if timeout is None else <double>timeout)
+        cdef double deadline = 0
+        if self.ended:
+            return self.outcome
+        pump.check()
+        with nogil:
+            pthread_mutex_lock(&pump.lock)
+            pump.join(&me)
+            task = pump.engine.find(self.itt)
+            if task.claimable:
+                task.next = NULL
+                me.done = task
+                ended = COMPLETE
+            elif task.waiter != NULL:
+                task = NULL
+            else:
+                task.waiter = &me
+                me.pending = 1
+            pthread_mutex_unlock(&pump.lock)
+        try:
+            if task == NULL:
+                raise InvalidArgument("another thread waits for this command")
+            while ended == LOOK:
+                with nogil:
+                    pthread_mutex_lock(&pump.lock)
+                    ended = pump.wait(&me, min(until, task.deadline))
+                    deadline = task.deadline
+                    pthread_mutex_unlock(&pump.lock)
+                if ended == LOOK:
+                    pump.look(deadline, task.timeout, self.itt)
+                    if swd_now() >= until:
+                        raise TimeoutError(f"the command has not ended after {timeout} s")
+            if ended == DEAD:
+                raise pump.engine.death()
+            self.outcome = None if task.plain else pump.engine.completion(task)
+            self.unpin()
+            return self.outcome
+        finally:
+            with nogil:
+                pthread_mutex_lock(&pump.lock)
+                if me.pending:  # it goes on without us
+                    task.waiter = NULL
+                    me.pending = 0
+                pump.leave(&me)
+                pthread_mutex_unlock(&pump.lock)
+
+    def cancel(self):
+        """Nobody wants the outcome: the buffer is free on return. The target is not told; `Session.abort` does that."""
+        cdef Pump pump = self.pump
+        cdef Task *task
+        if self.ended:
+            return
+        if pump.born == swd_fork_generation():
+            with nogil:
+                pthread_mutex_lock(&pump.lock)
+                task = pump.engine.find(self.itt)
+                if task != NULL:
+                    pump.let_go(task)
+                pthread_mutex_unlock(&pump.lock)
+        self.unpin()
+
+    cdef void unpin(self):
+        self.ended = True
+        if self.pinned:
+            PyBuffer_Release(&self.view)
+            self.pinned = False
+
+    def __dealloc__(self):
+        cdef Pump pump = self.pump
+        cdef Task *task
+        if not self.ended and pump is not None and pump.born == swd_fork_generation():
+            with nogil:
+                pthread_mutex_lock(&pump.lock)
+                task = pump.engine.find(self.itt)
+                if task != NULL:
+                    pump.let_go(task)
+                pthread_mutex_unlock(&pump.lock)
+        if self.pinned:
+            PyBuffer_Release(&self.view)

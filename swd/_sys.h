@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The few system facilities that differ between Linux and macOS, or that C says better than Cython. */
+#ifndef SWD_SYS_H
+#define SWD_SYS_H
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* macOS: SO_NOSIGPIPE is set on the socket */
+#endif
+
+/* Seconds on the monotonic clock. */
+static inline double swd_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static inline int swd_cond_init(pthread_cond_t *cond)
+{
+#ifdef __APPLE__
+    return pthread_cond_init(cond, NULL);
+#else
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    int failed = pthread_cond_init(cond, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return failed;
+#endif
+}
+
+/* Waits at most `seconds` (a change of the wall clock does not matter); 1 if it was woken, 0 if the time was over. */
+static inline int swd_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, double seconds)
+{
+    struct timespec t;
+    if (seconds < 0)
+        seconds = 0;
+#ifdef __APPLE__
+    t.tv_sec = (time_t)seconds;
+    t.tv_nsec = (long)((seconds - (double)t.tv_sec) * 1e9);
+    return pthread_cond_timedwait_relative_np(cond, mutex, &t) == 0;
+#else
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    double until = (double)t.tv_nsec * 1e-9 + seconds;
+    t.tv_sec += (time_t)until;
+    t.tv_nsec = (long)((until - (double)(time_t)until) * 1e9);
+    return pthread_cond_timedwait(cond, mutex, &t) == 0;
+#endif
+}
+
+static inline ssize_t swd_send(int fd, struct iovec *spans, int count)
+{
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = spans;
+    message.msg_iovlen = count;
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static inline ssize_t swd_receive(int fd, struct iovec *places, int count, int wait)
+{
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = places;
+    message.msg_iovlen = count;
+    return recvmsg(fd, &message, wait ? 0 : MSG_DONTWAIT);
+}
+
+/* Waits until fd is readable (and/or writable), at most `seconds`; returns poll's revents, 0 after time-out or a signal. */
+static inline int swd_poll(int fd, int want_write, double seconds)
+{
+    struct pollfd p = {fd, (short)(POLLIN | (want_write ? POLLOUT : 0)), 0};
+    int ms = seconds <= 0 ? 0 : (int)(seconds * 1000) + 1;
+    return poll(&p, 1, ms) > 0 ? p.revents : 0;
+}
+
+static inline int swd_poll_write(int fd, double seconds)
+{
+    struct pollfd p = {fd, POLLOUT, 0};
+    return poll(&p, 1, (int)(seconds * 1000) + 1) > 0;
+}
+
+static inline int swd_set_receive_slice(int fd, double seconds)
+{
+    struct timeval t = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
+    return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
+}
+
+/* Counts forks in the child: an object that was born under another count belongs to the parent. */
+static unsigned swd_generation;
+
+static void swd_in_child(void)
+{
+    swd_generation++;
+}
+
+static inline int swd_watch_forks(void)
+{
+    return pthread_atfork(NULL, NULL, swd_in_child);
+}
+
+static inline unsigned swd_fork_generation(void)
+{
+    return swd_generation;
+}
+#endif

@@ -12,6 +12,7 @@ import functools
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -68,6 +69,9 @@ COMPONENTS = {
 }
 
 
+SKIPPED: Counter[str] = Counter()  # component -> tests that went without it
+
+
 @functools.cache
 def absent(name: str) -> str | None:
     """Why component `name` cannot be used here; None when it can. Looked up once a run."""
@@ -89,4 +93,5 @@ def require(name: str) -> None:
         return
     if name in required():
         pytest.fail(f"{name} is required (SWD_REQUIRE) and absent: {reason}; {COMPONENTS[name].add}", pytrace=False)
+    SKIPPED[name] += 1
     pytest.skip(f"{name}: {reason}")

@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from components import COMPONENTS, absent, require, required
+from components import COMPONENTS, SKIPPED, absent, require, required
 
 ROOT = Path(__file__).resolve().parent.parent
-SKIPPED: Counter[str] = Counter()  # component -> tests that went without it
 
 
 def under_test() -> Path:
@@ -58,7 +56,6 @@ def pytest_runtest_makereport(
     given."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail"):
-        SKIPPED.update(needs(item))
         if forced := required().intersection(needs(item)):
             report.outcome = "failed"
             report.longrepr = (

@@ -84,10 +84,10 @@ class Row(NamedTuple):
 
     @property
     def default(self) -> object:
-        return getattr(_DEFAULTS, self.name)
+        return getattr(DEFAULTS, self.name)
 
 
-_DEFAULTS = Options()
+DEFAULTS = Options()
 _LENGTH = (512, (1 << 24) - 1)  # RFC 7143 13.12 to 13.14
 _WAIT = (0, 3600)  # RFC 7143 13.15, 13.16
 _DAY = 86400
@@ -152,7 +152,7 @@ TOP_LEVEL = ("errno_profile", "phase_timeout")
 
 def read(
     mapping: Mapping[str, object] | Iterable[tuple[str, object]],
-    base: Options = _DEFAULTS,
+    base: Options = DEFAULTS,
     source: str = "options",
 ) -> Options:
     """`base` with these keys changed; values are text (URL, TOML, `-O`) or Python's own. `source` begins each message.

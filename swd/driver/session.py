@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`swd.Session`: the session of the iSCSI rank, with the disks that are reached through it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from swd.disk import Disk
+from swd.driver.errnos import During, translated
+from swd.iscsi import session as _session
+from swd.proto import lun as _lun
+from swd.proto.options import Options
+from swd.scsi.probe import list_luns
+from swd.scsi.unit import LogicalUnit
+from swd.values import Chap, Portal
+
+
+class Session(_session.Session):
+    """A session with a target: raw commands, and its logical units as disks. Usable from many threads.
+
+    All disks of one logical unit share its range lock, so that their unaligned writes do not undo each other.
+    """
+
+    def __init__(
+        self, portal: Portal, target_name: str, *, chap: Chap | None, options: Options, initiator_name: str
+    ) -> None:
+        self._timeout = options.timeout
+        self._units_lock = threading.Lock()  # guards _units; held while a unit is probed, so that it is probed once
+        self._units: dict[int, _Held] = {}
+        super().__init__(portal, target_name, chap=chap, options=options, initiator_name=initiator_name)
+
+    def unit(self, lun: int, *, writable: bool = True, on_close: Callable[[], None] | None = None) -> Disk:
+        """The disk behind a LUN (a number 0..16383, or the 64-bit SAM field). `on_close` is called once, after it is
+        closed.
+
+        Raises `NoSuchDevice` where the target has no such unit, `Unsupported` where it is no disk.
+        """
+        field = _lun.field(lun)
+        with self._units_lock:
+            held = self._units.get(field)
+            if held is None:
+                with translated(During.OPEN, f"LUN {lun}"):
+                    held = self._units[field] = _Held(LogicalUnit(self, field, timeout=self._timeout))
+            held.users += 1
+        return Disk(held.unit, writable=writable, on_close=lambda: self._let_go(field, held, on_close))
+
+    def _let_go(self, field: int, held: _Held, then: Callable[[], None] | None) -> None:
+        with self._units_lock:
+            held.users -= 1
+            if not held.users:
+                del self._units[field]
+        if not held.users:
+            held.unit.close()
+        if then is not None:
+            then()
+
+    def luns(self) -> list[int]:
+        """The LUNs that the target reports: numbers, or SAM fields where no number spells one."""
+        with translated(During.IO, "REPORT LUNS"):
+            return [field if (number := _lun.number(field)) is None else number for field in list_luns(self)]
+
+
+class _Held:
+    """A logical unit and how many disks stand on it."""
+
+    def __init__(self, unit: LogicalUnit) -> None:
+        self.unit = unit
+        self.users = 0

@@ -89,7 +89,7 @@ class Runner:
     ) -> tuple[ScsiResult, Verdict]:
         """Judge `result`, and try `again` as long as the policy says so for one of `causes`.
 
-        Returns the last result and verdict. The verdict is DONE, or one with an `error`. Raises what `reread` and the session raise.
+        Returns the last result and verdict: DONE, or one with an `error`. Raises what `reread` and the session raise.
         """
         tried: Counter[Cause] = Counter()
         paused = 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swd.cli.progress import Progress
@@ -32,7 +32,7 @@ class Call:
     json: bool = False
     verbose: bool = False
     debug: bool = False
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def say(self, line: str) -> None:
         """A line on stderr, with `--verbose` only."""

@@ -2,7 +2,7 @@
 """Looks before a destructive verb writes: does the unit hold something, does this host's kernel use it?
 
 Both questions are asked of the unit itself, at its start and in its identity, never of a name. `--overwrite` answers
-the first, `--force` the second. A reservation of another initiator needs no look: the target refuses, which is EBUSY too.
+the first, `--force` the second. A reservation of another initiator needs no look: the target refuses, also with EBUSY.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from swd.cli.call import Call, Terminated, UsageProblem
 from swd.cli.table import GROUPS, VERBS, Argument, Option, Verb
 
 _EPILOG: Final = (
-    "Exit status: 0, or the errno of the platform (6 ENXIO, 16 EBUSY, ...), 2 for wrong usage, 255 for a bug in swd.\n\n"
+    "Exit status: 0, or the errno of the platform (6 ENXIO, 16 EBUSY), 2 for wrong usage, 255 for a bug in swd.\n\n"
     "Devices: iscsi://HOST[:PORT]/TARGET/LUN, mem://SIZE, file:///PATH, or a path with a `/` in it."
 )
 
@@ -102,14 +102,21 @@ def _call(verb: Verb, ctx: click.Context, arguments: dict[str, Any]) -> Call:
 
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:
-    """`-O key=value` words as a dict. A key given twice is EINVAL, as in a DEV; the message never shows a value."""
+    """`-O key=value` words as a dict. An unknown or repeated key is EINVAL, as in a DEV; no message shows a value."""
+    if not words:
+        return {}
+    from swd.driver.devsw import DEVSW
     from swd.errors import InvalidArgument
+    from swd.proto import options
 
+    known = {key for row in DEVSW for key in row.options}
     pairs: dict[str, str] = {}
     for word in words:
         key, sign, value = word.partition("=")
         if not sign or not key:
             raise UsageProblem("-O takes KEY=VALUE, e.g. -O header_digest=crc32c")
+        if key not in known:  # also what would be no option but another argument of swd.open
+            raise options.unknown(key, known, "-O")
         if key in pairs:
             raise InvalidArgument(f"option {key!r} is given twice: give it once")
         pairs[key] = value

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records to text or JSON, and that to standard output: once, and whole, or not at all.
 
-A record is a dataclass, a dict, a list of these, a plain value, or None (nothing to print). In text a record is a column
-of `key  value` lines, a list of records is a table, and whatever is nested stands below its heading. Keys that end in
-`_bytes` hold sizes. Names that a target sent are foreign: what a terminal would obey is shown as `\\x1b`, never sent.
+A record is a dataclass, a dict, a list of these, a plain value, or None (nothing to print). In text a record is a
+column of `key  value` lines, a list of records is a table, and whatever is nested stands below its heading. Keys that
+end in `_bytes` hold sizes. Names that a target sent are foreign: what a terminal would obey is shown as an escape.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _is_number(value: Any) -> bool:
 
 
 def emit(text: str) -> None:
-    """Write the answer to standard output. Raises BrokenPipeError when nobody reads it, OSError when it does not fit."""
+    """Write the answer to standard output. Raises BrokenPipeError when nobody reads it, OSError if it does not fit."""
     if not text:
         return
     if sys.stdout is None:

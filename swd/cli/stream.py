@@ -218,7 +218,7 @@ def write_all(fd: int, data: memoryview, name: str) -> None:
 
 
 class Checks:
-    """A digest for each chunk that went by, to compare with what is read back. Not CRC32C: the wire has that already."""
+    """A digest for each chunk that went by, to compare with what is read back. Not CRC32C: the wire has that."""
 
     def __init__(self) -> None:
         self._digests: list[bytes] = []

@@ -169,7 +169,12 @@ VERBS: Final[tuple[Verb, ...]] = (
             Argument("request", "[REQUEST]", required=False),
             Argument("pairs", "[KEY=VALUE]...", required=False, many=True),
         ),
-        (Option(("--list",), "List the requests and their arguments.", "flag", default=False), _OVERWRITE, _FORCE),
+        (
+            Option(("--list",), "List the requests and their arguments.", "flag", default=False),
+            Option(("--write",), "Open DEV for writing: for SG_IO commands that change it.", "flag", default=False),
+            _OVERWRITE,
+            _FORCE,
+        ),
         gate="devices",
         options_key=True,
     ),
@@ -191,16 +196,16 @@ VERBS: Final[tuple[Verb, ...]] = (
     ),
     Verb(
         "target serve",
-        "Serve local DEVs from the embedded target until Ctrl-C. For demonstrations and tests, not for data that matters.\n\n"
+        "Serve local DEVs from the embedded target until Ctrl-C. For demonstrations and tests, not for real data.\n\n"
         "With --user, secrets come from --secret-file or SWD_CHAP_SECRET (mutual: SWD_CHAP_TARGET_SECRET).",
         "swd.cli.verbs.serve:serve",
         options=_SERVE,
     ),
     Verb(
         "demo",
-        "The whole story on an embedded target, in seconds; with --device, the read-only part on your own target.",
+        "The whole story on an embedded target, in seconds; with a DEV, the read-only part on your own target.",
         "swd.cli.verbs.demo:demo",
-        options=(Option(("--device",), "A unit of your own: it is only read.", "dev", "DEV"),),
+        (Argument("dev", "[DEV]", "dev", required=False),),
         options_key=True,
     ),
 )

@@ -27,7 +27,13 @@ def interrupted(call): raise KeyboardInterrupt
 """
 NAMES = ("bug", "early", "gone", "answer", "interrupted")
 ROWS = tuple(Verb(name, f"Example: {name}.", f"verb_examples:{name}", options_key=True) for name in NAMES)
-PROGRAM = "import sys; from swd.cli import main; from swd.cli.table import Verb; main.VERBS = ({rows},); sys.exit(main.main())"
+PROGRAM = """
+import sys
+from swd.cli import main
+from swd.cli.table import Verb
+main.VERBS = ({rows},)
+sys.exit(main.main())
+"""
 
 
 @pytest.fixture
@@ -109,12 +115,25 @@ def test_no_words_at_all_is_help_and_2(ctl: Callable[..., Any]) -> None:
 def test_switches_count_wherever_they_stand(ctl: Callable[..., Any]) -> None:
     for words in (("--json", "answer"), ("answer", "--json")):
         assert json.loads(ctl(*words).out) == {"json": True, "verbose": False, "options": {}}
-    assert json.loads(ctl("--verbose", "answer", "--json", "-O", "a=b=c", "-O", "d=").out) == {
+    assert json.loads(ctl("--verbose", "answer", "--json", "-O", "user=b=c", "-O", "auth=").out) == {
         "json": True,
         "verbose": True,
-        "options": {"a": "b=c", "d": ""},
+        "options": {"user": "b=c", "auth": ""},
     }
-    assert ctl("answer", "-O", "a=1", "-O", "a=2").status == errno.EINVAL
+
+
+@pytest.mark.usefixtures("examples")
+@pytest.mark.parametrize("key", ["chap", "mode", "dev", "self", "data_digset", "password"])
+def test_an_unknown_option_is_einval_without_its_value(ctl: Callable[..., Any], key: str) -> None:
+    ended = ctl("answer", "-O", f"{key}=sentinel-value")
+    assert (ended.status, ended.out) == (errno.EINVAL, "")
+    assert key in ended.err
+    assert "sentinel" not in ended.err
+
+
+@pytest.mark.usefixtures("examples")
+def test_a_repeated_option_is_einval(ctl: Callable[..., Any]) -> None:
+    assert ctl("answer", "-O", "user=1", "-O", "user=2").status == errno.EINVAL
 
 
 @pytest.mark.usefixtures("examples")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import swd
 from swd.cli.call import Call
+from swd.proto.portal import parse_portal
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,9 @@ class Found:
 
 def discover(call: Call, *, portal: str) -> list[Found]:
     """A row for each way to each target, in the portal's own order."""
+    asked = parse_portal(portal)
     return [
-        Found(target.name, str(way) if way else portal, way.tpgt if way else None)
+        Found(target.name, str(way), way.tpgt)
         for target in swd.discover(portal, **call.options)
-        for way in target.portals or [None]
+        for way in target.portals or [asked]
     ]

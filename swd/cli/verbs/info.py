@@ -7,10 +7,12 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import swd
+from swd.cli import render
 from swd.cli.call import Call, UsageProblem
+from swd.proto.lun import text as lun_text
 from swd.proto.url import IscsiDev, parse_dev
 
 if TYPE_CHECKING:
@@ -54,6 +56,21 @@ def info(call: Call, *, dev: str | None, build: bool) -> Device | Build:
         return _remote(call, dev, parsed)
     with swd.open(dev, "rb", **call.options) as disk:
         return _device(dev, disk)
+
+
+def connect(call: Call, parsed: IscsiDev) -> swd.Session:
+    """A session by the DEV's own settings, and `-O` over them. Raises what the login raises."""
+    settings: dict[str, Any] = {**parsed.settings, **call.options}
+    return swd.connect(str(parsed.portal), parsed.target, **settings)
+
+
+def _remote(call: Call, dev: str, parsed: IscsiDev) -> Device:
+    """A unit with the session that leads to it: what was agreed on, and how long swd waits."""
+    with connect(call, parsed) as session:
+        facts: dict[str, object] = {"portal": str(parsed.portal), "target": parsed.target, "lun": lun_text(parsed.lun)}
+        facts |= render.plain(session.parameters)
+        with session.unit(parsed.lun) as disk:
+            return _device(dev, disk, facts)
 
 
 def _device(dev: str, disk: Disk, session: dict[str, object] | None = None) -> Device:

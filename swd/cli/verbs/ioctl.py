@@ -44,6 +44,7 @@ def ioctl(
     request: str | None,
     pairs: Sequence[str],
     list: bool,
+    write: bool,
     overwrite: bool,
     force: bool,
 ) -> Answer | tuple[Listed, ...]:
@@ -57,7 +58,7 @@ def ioctl(
     if entry.writes:
         with swd.open(dev, "rb", **call.options) as disk:
             data.check(dev, disk, overwrite, force)
-    writable = entry.writes or (isinstance(argument, SgIo) and bool(argument.data_out))
+    writable = write or entry.writes or (isinstance(argument, SgIo) and bool(argument.data_out))
     with Driver() as driver:
         fd = driver.open(dev, os.O_RDWR if writable else os.O_RDONLY, **call.options)
         return Answer(dev, entry.request.name, driver.ioctl(fd, entry.request, argument))

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`target serve`: local DEVs behind the embedded target, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from swd.cli import render
+from swd.cli.call import Call, Terminated
+from swd.driver import secrets
+from swd.errors import InvalidArgument, Unsupported
+from swd.proto import options
+from swd.proto.url import FileDev, IscsiDev, MemDev, parse_dev
+from swd.target.config import Lun, TargetConfig
+from swd.target.media import FileMedium, Medium, RamMedium
+from swd.target.server import TargetServer
+from swd.values import Chap
+
+DIGESTS: Final = ("none", "crc32c")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The ready line: the names by which initiators reach the units."""
+
+    ready: bool
+    portal: str
+    target: str
+    auth: str
+    devices: tuple[str, ...]
+
+
+def serve(
+    call: Call,
+    *,
+    portal: str,
+    target: str,
+    lun: Sequence[str],
+    block_size: int,
+    user: str | None,
+    secret_file: str | None,
+    target_user: str | None,
+    target_secret_file: str | None,
+    header_digest: str,
+    data_digest: str,
+) -> None:
+    """Prints the ready line when the port listens, the counts at the end; a signal ends it, with its status."""
+    chap = _chap(
+        target, user=user, secret_file=secret_file, target_user=target_user, target_secret_file=target_secret_file
+    )
+    with contextlib.ExitStack() as stack:
+        units = {number: _unit(stack, text, block_size) for number, text in enumerate(lun)}
+        config = TargetConfig(
+            target,
+            units,
+            chap=chap,
+            header_digest=_digests(header_digest),
+            data_digest=_digests(data_digest),
+        )
+        server = stack.enter_context(TargetServer(targets=[config], portal=portal))
+        devices = tuple(str(IscsiDev(server.portal, target, number)) for number in units)
+        auth = "none" if chap is None else "CHAP, mutual" if chap.mutual else "CHAP"
+        _emit(call, Serving(True, str(server.portal), target, auth, devices))
+        try:
+            threading.Event().wait()
+        except (KeyboardInterrupt, Terminated):
+            _emit(call, dict(server.counts))
+            raise
+
+
+def _emit(call: Call, record: object) -> None:
+    render.emit(render.as_json(record) if call.json else render.as_text(record))
+
+
+def _chap(target: str, **settings: str | None) -> Chap | None:
+    """What initiators must prove to know, from where an initiator would have it; None without --user."""
+    given = {key: value for key, value in settings.items() if value is not None}
+    if given and "user" not in given:
+        raise InvalidArgument("secrets without --user protect nothing: name the user that initiators log in as")
+    return secrets.resolve(options.read(given, source="target serve"), peer=target) if given else None
+
+
+def _digests(text: str) -> tuple[str, ...]:
+    """`crc32c,none` as a tuple; `crc32c!` (required) is what a list without `none` means."""
+    words = tuple(word.strip().removesuffix("!") for word in text.split(","))
+    if not set(words) <= set(DIGESTS):
+        raise InvalidArgument(f"{text[:40]!a} is no digest policy: write crc32c, none, or both in order of preference")
+    return words
+
+
+def _unit(stack: contextlib.ExitStack, text: str, block_size: int) -> Lun:
+    dev = parse_dev(text)
+    if isinstance(dev, MemDev):
+        medium: Medium = RamMedium(dev.size)
+        own = dev.block_size if dev.block_size != MemDev(0).block_size else block_size
+    elif isinstance(dev, FileDev):
+        medium = FileMedium(dev.path)
+        own = int(_setting(dev.options, "block_size", block_size))
+    else:
+        raise Unsupported(f"{dev} cannot be served: the embedded target serves mem:// and local files")
+    stack.callback(medium.close)
+    return Lun(medium, own)
+
+
+def _setting(pairs: Sequence[tuple[str, str]], key: str, default: int) -> str | int:
+    settings: Mapping[str, str] = dict(pairs)
+    return settings.get(key, default)

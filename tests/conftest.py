@@ -52,15 +52,13 @@ def needs(item: pytest.Item) -> list[str]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Count skips by component; turn one into a failure where SWD_REQUIRE names its component, whatever the reason
-    given."""
+    """A skip is a failure where SWD_REQUIRE names a component that the test needs, whatever the reason given."""
     report = yield
-    if report.skipped and not hasattr(report, "wasxfail"):
-        if forced := required().intersection(needs(item)):
-            report.outcome = "failed"
-            report.longrepr = (
-                f"{item.nodeid} was skipped, but SWD_REQUIRE names {', '.join(sorted(forced))}: {report.longrepr}"
-            )
+    forced = required().intersection(needs(item))
+    if forced and report.skipped and not hasattr(report, "wasxfail"):
+        names = ", ".join(sorted(forced))
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, but SWD_REQUIRE names {names}: {report.longrepr}"
     return report
 
 

@@ -34,8 +34,7 @@ __all__ = ["BlockUnit", "Disk", "RangeLock", "RawDisk"]
 class Disk:
     """A block device for reading, or for reading and writing. Offsets and lengths are in bytes and need no alignment.
 
-    Attributes (not to be set): `size`, `block_size`, `physical_block_size` in bytes; `identity`, "naa.6001405..." say;
-    `read_only`, whether the medium is write protected; `writable`, whether this Disk was opened for writing; `unit`.
+    `unit` is what it stands on, `writable` whether it was opened for writing; neither is to be set.
 
     All methods may be called from many threads, and raise SwdError: BadDescriptor (EBADF) when closed, or for writing
     to one that was opened for reading; InvalidArgument (EINVAL) for negative numbers; MediumError with ENOSPC for a
@@ -52,15 +51,37 @@ class Disk:
         if writable and unit.read_only:
             raise MediumError("the medium is write protected: open it for reading", errno=errno.EROFS)
         self.unit = unit
-        self.block_size = unit.block_size
-        self.physical_block_size = unit.physical_block_size
-        self.size = unit.blocks * unit.block_size
-        self.identity = unit.identity
-        self.read_only = unit.read_only
         self.writable = writable
         self._on_close = on_close
-        self._end = self.size  # -1 when closed, so that one comparison on the fast path sees that too
+        self._block_size = unit.block_size
+        self._size = unit.blocks * unit.block_size
+        self._end = self._size  # -1 when closed, so that one comparison on the fast path sees that too
         self._single = min(unit.max_transfer, COMMAND_BYTES)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._size
+
+    @property
+    def block_size(self) -> int:
+        """Bytes of a logical block: what the unit addresses."""
+        return self._block_size
+
+    @property
+    def physical_block_size(self) -> int:
+        """Bytes that the medium writes at once; a multiple of `block_size`."""
+        return self.unit.physical_block_size
+
+    @property
+    def identity(self) -> str:
+        """What names the disk wherever it is attached, such as "naa.6001405..."."""
+        return self.unit.identity
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the medium is write protected."""
+        return self.unit.read_only
 
     def pread(self, length: int, offset: int) -> bytes:
         """Up to `length` bytes from `offset` on: fewer only at the end of the disk, b"" behind it."""
@@ -79,11 +100,11 @@ class Disk:
             return self._readable(0, offset)
         view = view.cast("B")
         length = len(view)
-        lba, skew = divmod(offset, self.block_size)
+        lba, skew = divmod(offset, self._block_size)
         if (
             skew
             or lba < 0
-            or length % self.block_size
+            or length % self._block_size
             or length > self._single
             or offset + length > self._end
             or view.readonly
@@ -109,8 +130,8 @@ class Disk:
     def discard(self, *, offset: int, length: int) -> None:
         """The disk may forget the whole blocks in this range: then their content is undefined. Or Unsupported."""
         self._require_room(index(offset), index(length))
-        first = -(-offset // self.block_size)
-        blocks = (offset + length) // self.block_size - first
+        first = -(-offset // self._block_size)
+        blocks = (offset + length) // self._block_size - first
         if blocks > 0:
             with self.unit.lock.write(first, blocks):
                 self.unit.discard(first, blocks)
@@ -120,11 +141,11 @@ class Disk:
         self._require_room(index(offset), index(length))
         if not length:
             return
-        for start, stop, whole in parts(offset, length, self.block_size, bounce=0):
+        for start, stop, whole in parts(offset, length, self._block_size, bounce=0):
             if not whole:
                 self._write(memoryview(bytes(stop - start)), offset + start)
                 continue
-            lba, blocks = (offset + start) // self.block_size, (stop - start) // self.block_size
+            lba, blocks = (offset + start) // self._block_size, (stop - start) // self._block_size
             with self.unit.lock.write(lba, blocks):
                 self.unit.zero(lba, blocks)
 
@@ -180,10 +201,6 @@ class Disk:
         if on_close is not None:
             on_close()
 
-    @property
-    def closed(self) -> bool:
-        return self._end < 0
-
     def __enter__(self: _D) -> _D:
         self._require_open()
         return self
@@ -194,13 +211,13 @@ class Disk:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "read-write" if self.writable else "read-only"
-        return f"<Disk {self.identity}, {self.size} bytes in blocks of {self.block_size}, {state}>"
+        state = "closed" if self._end < 0 else "read-write" if self.writable else "read-only"
+        return f"<Disk {self.identity}, {self._size} bytes in blocks of {self._block_size}, {state}>"
 
     # Below: `view` is a memoryview of bytes in one dimension, not empty, and the range lies inside the disk.
 
     def _read(self, view: memoryview, offset: int) -> None:
-        size = self.block_size
+        size = self._block_size
         for start, stop, whole in parts(offset, len(view), size):
             lba, skip = divmod(offset + start, size)
             if whole:
@@ -211,7 +228,7 @@ class Disk:
             view[start:stop] = bounce[skip : skip + stop - start]
 
     def _write(self, view: memoryview, offset: int) -> None:
-        size = self.block_size
+        size = self._block_size
         first, skip = divmod(offset, size)
         count = -(-(skip + len(view)) // size)
         if not skip and not len(view) % size:
@@ -227,7 +244,7 @@ class Disk:
 
     def _patch(self, view: memoryview, offset: int) -> None:
         """Change bytes of blocks that are hit in part at one end or both. The caller holds the lock of these blocks."""
-        size = self.block_size
+        size = self._block_size
         lba, skip = divmod(offset, size)
         count = -(-(skip + len(view)) // size)
         blocks = memoryview(bytearray(count * size))
@@ -250,7 +267,7 @@ class Disk:
 
     def _read_whole(self, offset: int, view: memoryview) -> None:
         if self._readable(len(view), offset) < len(view):
-            raise MediumError(f"{len(view)} bytes at {offset} pass the end of the disk at {self.size}")
+            raise MediumError(f"{len(view)} bytes at {offset} pass the end of the disk at {self._size}")
         self._read(view, offset)
 
     def _write_whole(self, offset: int, view: memoryview) -> None:
@@ -268,14 +285,14 @@ class Disk:
         self._require_open()
         if offset < 0 or length < 0:
             raise InvalidArgument(f"{length} bytes at {offset}: neither may be negative")
-        return max(0, min(length, self.size - offset))
+        return max(0, min(length, self._size - offset))
 
     def _require_room(self, offset: int, length: int) -> None:
         self._require_writable()
         if offset < 0 or length < 0:
             raise InvalidArgument(f"{length} bytes at {offset}: neither may be negative")
-        if offset + length > self.size:
-            reason = f"{length} bytes at {offset} do not fit: the disk ends at {self.size}, nothing was written"
+        if offset + length > self._size:
+            reason = f"{length} bytes at {offset} do not fit: the disk ends at {self._size}, nothing was written"
             raise MediumError(reason, errno=errno.ENOSPC)
 
     def _require_writable(self) -> None:

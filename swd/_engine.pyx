@@ -169,8 +169,6 @@ cdef class Engine:
         self.max_cmd_sn = negotiated.max_cmd_sn
         self.crc = active_kernel().update
         self.crc_copy = active_kernel().copy
-        if negotiated.unread:
-            self.feed(negotiated.unread)
 
     def __dealloc__(self):
         cdef int slot

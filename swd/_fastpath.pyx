@@ -22,6 +22,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from swd._engine cimport (
+    ACTIVE,
     CLOSED,
     DONE,
     FREE,
@@ -684,6 +685,28 @@ cdef class Pump:
             if not self.closing:
                 self.die(TOLD, 0)
             pthread_mutex_unlock(&self.lock)
+
+    def forget(self, uint32_t itt):
+        """The target has confirmed that the task is gone: its tag and slot are free again."""
+        cdef Task *task
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            task = self.engine.find(itt)
+            if task != NULL and task.detached and task.state == ACTIVE:
+                self.engine.end(task)
+            pthread_mutex_unlock(&self.lock)
+
+    def cmd_sn_of(self, uint32_t itt):
+        """CmdSN of an open task, for RefCmdSN (RFC 7143 11.5.5); 0 if there is none of that tag."""
+        cdef Task *task
+        cdef uint32_t cmd_sn = 0
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            task = self.engine.find(itt)
+            if task != NULL:
+                cmd_sn = task.cmd_sn
+            pthread_mutex_unlock(&self.lock)
+        return cmd_sn
 
     def close(self):
         """Closes the socket, once the last thread is out of it; those that wait get BadDescriptor. A forked child only closes."""

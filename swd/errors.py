@@ -126,7 +126,10 @@ class ConnectionLost(SwdError):
 
 
 class DeadlineExceeded(SwdError):
+    """No answer in time. `itt` is the tag of the overdue command, for whoever aborts it."""
+
     default_errno = _errno.ETIMEDOUT
+    itt: int | None = None
 
 
 class StaleIdentity(SwdError):

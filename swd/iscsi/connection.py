@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a portal to a connection in full-feature phase: connects, carries the login machine's bytes, follows redirects.
+
+The machine (`proto.login`) judges; this module only moves bytes within the deadline. It ends with the first
+hand-over: a frozen `Negotiated`, copied into an engine that a pump then runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+from swd._engine import Engine
+from swd._fastpath import Pump
+from swd.errors import LoginRefused, ProtocolViolation
+from swd.iscsi.transport import Deadline, Stream, connect
+from swd.proto.login import LoginConfig, LoginMachine, Redirect
+from swd.proto.pdu import BHS_LENGTH
+from swd.values import Event, Negotiated, Portal
+
+MAX_REDIRECTS = 4
+_MAX_LOGIN_SEGMENT = 65536  # no login PDU needs more; 8192 is what we declare (RFC 7143 13.12)
+_MAX_R2T = 16  # what the engine keeps for one task
+_CHALLENGE_LENGTH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A connection in full-feature phase: where it ended up, what was agreed, and the pump that runs it."""
+
+    portal: Portal
+    negotiated: Negotiated
+    pump: Pump
+
+
+def establish(portal: Portal, config: LoginConfig, *, on_event: Callable[[Event], object]) -> Link:
+    """Connects and logs in within `login_timeout`. Raises NoSuchDevice, LoginRefused, AuthenticationFailed or ProtocolViolation.
+
+    A redirect never changes the target name, and the next login begins at the configured portal again.
+    """
+    options = dataclasses.replace(config.options, max_outstanding_r2t=min(config.options.max_outstanding_r2t, _MAX_R2T))
+    config = dataclasses.replace(config, options=options)
+    deadline = Deadline(options.login_timeout)
+    here = portal
+    for _ in range(MAX_REDIRECTS + 1):
+        stream = connect(here, deadline, congestion=options.congestion)
+        try:
+            outcome = _login(stream, config)
+            if isinstance(outcome, Negotiated):
+                engine = Engine(outcome, slots=_slots(options.queue_depth))
+                return Link(here, outcome, Pump(engine, stream.release(), on_event))
+        finally:
+            stream.close()
+        here = outcome.portal
+    raise LoginRefused(f"{portal} redirects in a circle: {MAX_REDIRECTS} redirects led to {here}, and that redirects again")
+
+
+def _login(stream: Stream, config: LoginConfig) -> Negotiated | Redirect:
+    challenge = os.urandom(_CHALLENGE_LENGTH + 1)
+    machine = LoginMachine(config, chap_id=challenge[0], challenge=challenge[1:])
+    step: bytes | Redirect | Negotiated = machine.start()
+    while isinstance(step, bytes):
+        stream.send(step)
+        bhs = stream.read(BHS_LENGTH)
+        step = machine.receive(bhs, _data_segment(stream, bhs))
+    return step
+
+
+def _data_segment(stream: Stream, bhs: bytes) -> bytes:
+    length = int.from_bytes(bhs[5:8], "big")
+    if bhs[4] or length > _MAX_LOGIN_SEGMENT:
+        raise ProtocolViolation(f"a login response with {length} bytes of data and {bhs[4]} words of additional header", clause="11.13")
+    return stream.read(length + (-length & 3))[:length]
+
+
+def _slots(queue_depth: int) -> int:
+    """Task slots of the engine: room for a full queue, and for those who share the session with it."""
+    return min(4096, max(256, 2 * queue_depth))

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TCP: connecting within a deadline, socket options, and exact reads for the login phase.
+
+What goes wrong before login is complete is one thing to the caller, a device that is not there: NoSuchDevice (ENXIO) with
+the socket's own error as its cause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+
+from swd.errors import NoSuchDevice
+from swd.values import Portal
+
+_log = logging.getLogger(__name__)
+
+# An idle link is probed after 30 s and given up 30 s later; a silent one in mid-transfer by the command's deadline.
+_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+
+
+class Deadline:
+    """A point on the monotonic clock, made once and carried through the steps of one operation."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._at = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds left; never less than 0."""
+        return max(0.0, self._at - time.monotonic())
+
+
+class Stream:
+    """A connected socket that gives exactly what is asked for, or raises NoSuchDevice at the deadline."""
+
+    def __init__(self, sock: socket.socket, portal: Portal, deadline: Deadline) -> None:
+        self._sock = sock
+        self._portal = portal
+        self._deadline = deadline
+
+    def send(self, data: bytes) -> None:
+        with self._said("sending to"):
+            self._sock.settimeout(self._left())
+            self._sock.sendall(data)
+
+    def read(self, length: int) -> bytes:
+        data = bytearray()
+        with self._said("waiting for"):
+            while len(data) < length:
+                self._sock.settimeout(self._left())
+                piece = self._sock.recv(length - len(data))
+                if not piece:
+                    raise ConnectionResetError("it closed the connection")
+                data += piece
+        return bytes(data)
+
+    def release(self) -> int:
+        """The descriptor, blocking again, with no owner any more: the pump takes it over."""
+        self._sock.setblocking(True)
+        return self._sock.detach()
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _left(self) -> float:
+        if not self._deadline.left:
+            raise TimeoutError
+        return self._deadline.left
+
+    @contextlib.contextmanager
+    def _said(self, doing: str):  # type: ignore[no-untyped-def]
+        try:
+            yield
+        except TimeoutError as error:
+            raise NoSuchDevice(
+                f"{self._portal} was silent for {self._deadline.seconds:g} s before login was complete; "
+                "is that an iSCSI target? (login_timeout= allows more time)"
+            ) from error
+        except OSError as error:
+            raise NoSuchDevice(f"{self._portal}: lost while {doing} it during login: {words(error)}") from error
+
+
+def connect(portal: Portal, deadline: Deadline, *, congestion: str | None = None) -> Stream:
+    """Tries each address of the portal's host in the resolver's order; the last failure is the cause of NoSuchDevice."""
+    try:
+        addresses = socket.getaddrinfo(portal.host, portal.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise NoSuchDevice(f"the host name {portal.host!r} does not resolve: {words(error)}") from error
+    failure: OSError | None = None
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        # Addresses that are still to be tried get their share of the time.
+        patience = deadline.left / (len(addresses) - number)
+        sock = socket.socket(family, kind, protocol)
+        try:
+            _prepare(sock, congestion)
+            sock.settimeout(max(patience, 0.001))
+            sock.connect(address)
+        except OSError as error:
+            failure = error
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return Stream(sock, portal, deadline)
+    raise NoSuchDevice(f"{portal} cannot be reached: {words(failure)}; is the target running there?") from failure
+
+
+def _prepare(sock: socket.socket, congestion: str | None) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE:
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    if hasattr(socket, "SO_NOSIGPIPE"):  # macOS has no MSG_NOSIGNAL
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_NOSIGPIPE, 1)
+    if congestion is not None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
+        except (AttributeError, OSError) as error:
+            _log.warning("congestion=%s is not to be had here: %s; going on with the host's own", congestion, error)
+
+
+def words(error: BaseException | None) -> str:
+    """An operating system's error in lower-case words, without its number."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError):
+        text = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+        return text[:1].lower() + text[1:]
+    return str(error)

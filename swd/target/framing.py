@@ -20,7 +20,8 @@ from swd.target.media import Buffer
 _DIGEST = 4
 _MAX_AHS = 255 * 4
 _RING = 256 * 1024  # bytes beyond the longest PDU, so that one receive brings many
-_NAMES = {int(opcode): opcode.name for opcode in Opcode}
+_IN = {int(opcode): f"in.{opcode.name}" for opcode in Opcode}
+_OUT = {int(opcode): f"out.{opcode.name}" for opcode in Opcode}
 IOV_MAX = 1024  # buffers of one sendmsg (POSIX's usual limit)
 
 
@@ -36,12 +37,12 @@ class Frame(NamedTuple):
 
 
 class Inbox:
-    """Received bytes, and the PDUs in them. `counts` gets one count per opcode name, and those of digests checked."""
+    """Received bytes, and the PDUs in them. `counts` gets the PDUs by opcode (in.NAME), bytes, and digests checked."""
 
     def __init__(self, max_segment: int, counts: Counter[str]) -> None:
         self.header_digest = False
         self.data_digest = False
-        self._max_segment = max_segment
+        self.max_segment = max_segment
         self._counts = counts
         longest = BHS_LENGTH + _MAX_AHS + max_segment + 3 + 2 * _DIGEST
         self._buffer = bytearray(longest + _RING)
@@ -60,6 +61,7 @@ class Inbox:
     def filled(self, count: int) -> None:
         """`count` bytes have been put into `space`."""
         self._end += count
+        self._counts["bytes_in"] += count
 
     def frames(self) -> Iterator[Frame]:
         """All complete PDUs. The digest settings are read anew for each, because login changes them between two.
@@ -81,9 +83,9 @@ class Inbox:
         if self.header_digest and not self._header_checked:  # before anything that the header says is believed
             self._check(at, header, "header")
             self._header_checked = True
-        if length > self._max_segment:
+        if length > self.max_segment:
             raise ProtocolViolation(
-                f"a data segment of {length} bytes came, {self._max_segment} were declared", clause="13.12"
+                f"a data segment of {length} bytes came, {self.max_segment} were declared", clause="13.12"
             )
         padded = length + (-length & 3)
         end = body + padded + (_DIGEST if self.data_digest and length else 0)
@@ -92,7 +94,7 @@ class Inbox:
         if self.data_digest and length:
             self._check(body, padded, "data")
         self._start, self._header_checked = end, False
-        self._counts[_NAMES.get(self._view[at] & 0x3F, "OTHER")] += 1
+        self._counts[_IN.get(self._view[at] & 0x3F, "in.OTHER")] += 1
         return Frame(bytes(self._view[at : at + BHS_LENGTH]), self._view[body : body + length])
 
     def _check(self, at: int, length: int, what: str) -> None:
@@ -118,7 +120,7 @@ class Outbox:
 
         Data with a digest is copied: a view of the medium may change between the checksum and the send.
         """
-        self._counts[pdu.opcode.name] += 1
+        self._counts[_OUT[pdu.opcode]] += 1
         header = bytearray(pdu.pack())
         header[5:8] = len(data).to_bytes(3, "big")
         if self.header_digest:
@@ -145,6 +147,7 @@ class Outbox:
     def sent(self, count: int) -> None:
         """The first `count` bytes have gone out."""
         self.size -= count
+        self._counts["bytes_out"] += count
         whole = 0
         while whole < len(self._buffers) and count >= len(self._buffers[whole]):
             count -= len(self._buffers[whole])

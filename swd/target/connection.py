@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One connection: a socket, a thread's loop, and the machines that it feeds: first login, then a session.
+
+The loop receives as much as there is, lets the machine answer all of it, and sends the answers with one `sendmsg`. When
+the peer does not read, the loop goes on receiving (a peer that is stuck in a send of its own would wait for ever)
+until a limit of unsent bytes is reached.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from typing import Protocol
+
+from swd.errors import DigestMismatch, ProtocolViolation
+from swd.proto.pdu import LoginRequest, Opcode
+from swd.target.config import Limits, TargetConfig
+from swd.target.framing import Frame, Inbox, Outbox
+from swd.target.login import Catalogue, TargetLogin
+from swd.target.node import TargetNode
+from swd.target.normal import NormalSession
+from swd.target.session import Session
+from swd.target.statistics import Statistics
+from swd.values import Negotiated, Portal
+
+HIGH_WATER = 8 << 20  # unsent bytes beyond which nothing more is received
+_CHALLENGE = 32  # bytes of a CHAP challenge
+
+
+class Host(Catalogue, Protocol):
+    """What a connection needs of the server."""
+
+    counts: Statistics
+    login_timeout: float
+
+    def node(self, config: TargetConfig) -> TargetNode: ...
+
+    def targets(self) -> list[TargetConfig]: ...
+
+    def ended(self, connection: Connection) -> None: ...
+
+
+class Connection:
+    """Serve one accepted socket; `run` is the body of its thread, `drop` may be called from any other."""
+
+    def __init__(self, sock: socket.socket, host: Host, limits: Limits) -> None:
+        self.session: Session | None = None
+        self._sock = sock
+        self._host = host
+        self._counts = host.counts.connected()
+        self._inbox = Inbox(limits.max_recv_data_segment_length, self._counts)
+        self._outbox = Outbox(self._counts)
+        self._login = TargetLogin(host, chap_id=os.urandom(1)[0], challenge=os.urandom(_CHALLENGE))
+        self._closing = False
+        local = sock.getsockname()
+        self._address = str(Portal(local[0], local[1]))
+
+    def run(self) -> None:
+        """Serve until either side ends the connection. Raises nothing that the peer can cause."""
+        statistics = self._host.counts
+        try:
+            self._serve()
+        except DigestMismatch:
+            statistics.count("digest_errors")
+        except ProtocolViolation:
+            statistics.count("protocol_errors")
+        except OSError:
+            pass  # the peer is gone, or `drop` was called: there is nobody to tell
+        finally:
+            if self.session is not None:
+                self.session.end()
+            self._sock.close()
+            statistics.disconnected(self._counts)
+            self._host.ended(self)
+
+    def drop(self) -> None:
+        """End the connection from outside: its thread wakes up and leaves."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has ended by itself
+
+    def addresses(self, target_name: str | None) -> list[tuple[str, list[str]]]:
+        """SendTargets: all targets, or one; their address is the one that the peer reached us at."""
+        chosen = self._host.targets()
+        if target_name is not None:
+            config = self._host.find(target_name)
+            chosen = [config] if config is not None else []
+        return [(config.name, [f"{self._address},{config.portal_group}"]) for config in chosen]
+
+    def _serve(self) -> None:
+        deadline = time.monotonic() + self._host.login_timeout
+        while True:
+            if self.session is None:
+                self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            if self._receive():
+                for frame in self._inbox.frames():
+                    self._handle(frame)
+                    if self._closing:
+                        break
+                self._send()
+            if self._closing and not self._outbox.size:
+                return
+
+    def _handle(self, frame: Frame) -> None:
+        if self.session is None:
+            self._log_in(frame)
+        else:
+            self.session.receive(frame)
+            self._closing = self.session.closing
+
+    def _receive(self) -> bool:
+        """Wait until something has come in (True) or only some of what is unsent has gone out (False)."""
+        if self._outbox.size:
+            reading = 0 if self._closing or self._outbox.size > HIGH_WATER else select.POLLIN
+            waiter = select.poll()
+            waiter.register(self._sock, reading | select.POLLOUT)
+            events = waiter.poll()[0][1]
+            if events & (select.POLLOUT | select.POLLERR | select.POLLHUP):
+                self._send()
+            if not events & select.POLLIN:
+                return False
+        count = self._sock.recv_into(self._inbox.space())
+        if not count:
+            raise ConnectionResetError("the initiator closed the connection")
+        self._inbox.filled(count)
+        return True
+
+    def _send(self) -> None:
+        """Send what the socket takes without waiting."""
+        while self._outbox.size:
+            try:
+                self._outbox.sent(self._sock.sendmsg(self._outbox.pending(), (), socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return
+
+    def _log_in(self, frame: Frame) -> None:
+        if frame.opcode != Opcode.LOGIN_REQUEST:
+            raise ProtocolViolation("a PDU other than a Login Request came before login", clause="6.3")
+        step = self._login.receive(LoginRequest.unpack(frame.bhs), bytes(frame.data))
+        if step.agreed is not None:
+            self._enter(step.agreed)
+        self._outbox.put(step.response, step.data)
+        if step.agreed is not None:
+            self._inbox.header_digest = self._outbox.header_digest = step.agreed.header_digest
+            self._inbox.max_segment = step.agreed.target_max_recv_data_segment_length
+            self._inbox.data_digest = self._outbox.data_digest = step.agreed.data_digest
+        if step.refusal is not None:
+            self._host.counts.count("login_failures")
+            self._closing = True
+
+    def _enter(self, agreed: Negotiated) -> None:
+        """Begin the full-feature phase; an older session of the same initiator port ends first (RFC 7143 6.3.5)."""
+        self._host.counts.count("logins")
+        self._sock.settimeout(None)
+        if agreed.session_type == "Discovery":
+            self.session = Session(agreed, self._outbox, self, self.drop)
+            return
+        node = self._host.node(self._login.config)
+        session = NormalSession(agreed, self._outbox, self, self.drop, node)
+        old = node.enter(session)
+        if old is not None:
+            old.tasks.abort()
+            old.drop()
+            self._host.counts.count("reinstatements")
+        self.session = session

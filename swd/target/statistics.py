@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the server counts, for tests to assert on and for `--stats` to print."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TypedDict, cast
+
+_EVENTS = ("accepts", "logins", "login_failures", "reinstatements", "protocol_errors", "digest_errors")
+_TRAFFIC = ("bytes_in", "bytes_out", "header_digests_checked", "data_digests_checked")
+
+
+class Snapshot(TypedDict):
+    """All counts at one moment; PDUs by the name of their opcode, such as SCSI_COMMAND."""
+
+    accepts: int
+    logins: int
+    login_failures: int
+    reinstatements: int
+    protocol_errors: int
+    digest_errors: int
+    sessions_open: int
+    bytes_in: int
+    bytes_out: int
+    header_digests_checked: int
+    data_digests_checked: int
+    pdus_in: dict[str, int]
+    pdus_out: dict[str, int]
+
+
+class Statistics:
+    """Events of the server, and the traffic of its connections, each of which counts in a Counter of its own.
+
+    A connection's Counter is written by its thread only and is added to the total when the connection ends, so that
+    counting costs the data path no lock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards everything here; nothing is called under it
+        self._total: Counter[str] = Counter()
+        self._live: list[Counter[str]] = []
+
+    def count(self, event: str) -> None:
+        """One more of an event."""
+        with self._lock:
+            self._total[event] += 1
+
+    def connected(self) -> Counter[str]:
+        """The Counter of a new connection."""
+        counts: Counter[str] = Counter()
+        with self._lock:
+            self._live.append(counts)
+        return counts
+
+    def disconnected(self, counts: Counter[str]) -> None:
+        """Add a finished connection's traffic to the total."""
+        with self._lock:
+            self._live = [other for other in self._live if other is not counts]
+            self._total.update(counts)
+
+    def snapshot(self, sessions_open: int) -> Snapshot:
+        """A copy of all counts."""
+        with self._lock:
+            total = self._total.copy()
+            for counts in self._live:
+                total.update(counts.copy())
+        by_direction: dict[str, dict[str, int]] = {"in": {}, "out": {}}
+        for name, count in total.items():
+            direction, dot, opcode = name.partition(".")
+            if dot:
+                by_direction[direction][opcode] = count
+        plain = {name: total[name] for name in (*_EVENTS, *_TRAFFIC)}
+        pdus = {"pdus_in": by_direction["in"], "pdus_out": by_direction["out"]}
+        return cast(Snapshot, {**plain, **pdus, "sessions_open": sessions_open})

@@ -134,19 +134,27 @@ def run_verb(verb: Verb, call: Call, arguments: dict[str, Any]) -> None:
 
 
 def gate(verb: Verb, arguments: dict[str, Any]) -> None:
-    """Before anything else is touched (socket, name look-up, output file): is this verb, or a DEV of it, gated?"""
+    """Before anything else is touched (socket, name look-up, output file): is this verb, or a DEV of it, gated?
+
+    A DEV that cannot be read ends the look: the verb meets that error itself, in the order of its arguments.
+    """
     if verb.gate == "always":
         from swd.driver import phase
 
         phase.gate(verb.name)
     elif verb.gate == "devices":
         from swd.driver import phase
+        from swd.errors import SwdError
         from swd.proto.url import parse_dev
 
         for row in verb.arguments:
             text = arguments.get(row.name)
             if row.kind == "dev" and text is not None and text != "-":
-                phase.gate(parse_dev(text))
+                try:
+                    dev = parse_dev(text)
+                except SwdError:
+                    return
+                phase.gate(dev)
 
 
 def _function(path: str) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,13 +39,24 @@ def ctl(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     return call
 
 
-def environment(**more: str) -> dict[str, str]:
-    """This test's environment, with swd where this process has it from."""
+def _environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": PACKAGE_HOME, "PYTHONDONTWRITEBYTECODE": "1"} | more
 
 
-def spawn(*words: str, **settings: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "swd", *words], env=environment(), **settings)  # type: ignore[call-overload,no-any-return]
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """This test's environment, with swd where this process has it from."""
+    return _environment()
+
+
+@pytest.fixture
+def spawn() -> Callable[..., subprocess.Popen[bytes]]:
+    """`spawn("read", ..., stdout=...)`: a process of its own, not waited for."""
+
+    def start(*words: str, **settings: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "swd", *words], env=_environment(), **settings)
+
+    return start
 
 
 @pytest.fixture
@@ -53,7 +65,7 @@ def process() -> Callable[..., Ended]:
 
     def call(*words: str, stdin: bytes = b"", program: tuple[str, ...] = ("-m", "swd"), **more: str) -> Ended:
         done = subprocess.run(
-            [sys.executable, *program, *words], input=stdin, capture_output=True, env=environment(**more), timeout=60
+            [sys.executable, *program, *words], input=stdin, capture_output=True, env=_environment(**more), timeout=60
         )
         return Ended(done.returncode, done.stdout.decode("latin-1"), done.stderr.decode("latin-1"))
 

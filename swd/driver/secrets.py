@@ -14,6 +14,7 @@ import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
@@ -131,12 +132,10 @@ def _from_environment(wanted: Wanted) -> bytes | None:
 def _from_keyring(wanted: Wanted) -> bytes | None:
     if find_spec("keyring") is None:
         return None
-    import keyring
-    from keyring.errors import KeyringError
-
+    keyring, errors = import_module("keyring"), import_module("keyring.errors")
     try:
-        value = keyring.get_password(f"swd:{wanted.peer}", wanted.user)
-    except KeyringError:
+        value: str | None = keyring.get_password(f"swd:{wanted.peer}", wanted.user)
+    except errors.KeyringError:
         return None  # locked, or no back-end: the next place is asked
     return None if value is None else value.encode()
 

@@ -25,32 +25,41 @@ class Session(_session.Session):
     def __init__(
         self, portal: Portal, target_name: str, *, chap: Chap | None, options: Options, initiator_name: str
     ) -> None:
-        self._timeout = options.timeout
         self._units_lock = threading.Lock()  # guards _units; held while a unit is probed, so that it is probed once
         self._units: dict[int, _Held] = {}
         super().__init__(portal, target_name, chap=chap, options=options, initiator_name=initiator_name)
 
     def unit(self, lun: int, *, writable: bool = True, on_close: Callable[[], None] | None = None) -> Disk:
-        """The disk behind a LUN (a number 0..16383, or the 64-bit SAM field). `on_close` is called once, after it is
-        closed.
+        """The disk behind a LUN (a number 0..16383, or the 64-bit SAM field). `on_close` is called once, by its
+        `close`.
 
-        Raises `NoSuchDevice` where the target has no such unit, `Unsupported` where it is no disk.
+        Raises `NoSuchDevice` where the target has no such unit, `Unsupported` where it is no disk, and `MediumError`
+        with EROFS for writing to one that is write protected.
         """
         field = _lun.field(lun)
+        held = self._hold(field)
+        try:
+            return Disk(held.unit, writable=writable, on_close=lambda: self._let_go(field, held, on_close))
+        except BaseException:
+            self._let_go(field, held, None)
+            raise
+
+    def _hold(self, field: int) -> _Held:
         with self._units_lock:
             held = self._units.get(field)
             if held is None:
-                with translated(During.OPEN, f"LUN {lun}"):
-                    held = self._units[field] = _Held(LogicalUnit(self, field, timeout=self._timeout))
+                with translated(During.OPEN, f"LUN {_lun.text(field)}"):
+                    held = self._units[field] = _Held(LogicalUnit(self, field, timeout=self.options.timeout))
             held.users += 1
-        return Disk(held.unit, writable=writable, on_close=lambda: self._let_go(field, held, on_close))
+            return held
 
     def _let_go(self, field: int, held: _Held, then: Callable[[], None] | None) -> None:
         with self._units_lock:
             held.users -= 1
-            if not held.users:
+            last = held.users == 0
+            if last:
                 del self._units[field]
-        if not held.users:
+        if last:
             held.unit.close()
         if then is not None:
             then()

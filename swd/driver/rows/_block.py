@@ -19,21 +19,12 @@ if TYPE_CHECKING:
     from swd.disk import Disk
 
 
-def attached(unit: Unit, disk: Disk) -> Unit:
-    """The unit with its disk. A read-only disk that was asked for writing is refused, and let go."""
-    if unit.writable and disk.read_only:
-        disk.close()
-        raise SwdError(f"{unit.name} is read-only: open it for reading", errno=errno.EROFS)
-    unit.block_device = disk
-    return unit
-
-
 def detach(unit: Unit) -> None:
     unit.disk.close()
 
 
 def open_(unit: Unit, flags: int) -> None:
-    """Every flag that the entry points let through means something, or nothing, to a disk."""
+    """Whatever flags the entry points let through, a disk takes; a read-only one has been refused by `attach`."""
 
 
 def close(unit: Unit) -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import threading
+from types import TracebackType
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -14,9 +15,8 @@ from swd.disk import Disk
 from swd.driver import host
 from swd.driver.errnos import During, translated
 from swd.driver.row import Unit, Wanted
-from swd.driver.rows import _block
 from swd.driver.rows._local import LocalUnit
-from swd.errors import DeviceBusy, InvalidArgument, MediumError, NoSuchDevice, SwdError
+from swd.errors import BadDescriptor, DeviceBusy, InvalidArgument, MediumError, NoSuchDevice, SwdError
 from swd.proto import options
 from swd.proto.url import FileDev
 from swd.scsi.rangelock import RangeLock
@@ -39,47 +39,89 @@ _lock = threading.Lock()  # guards _locks
 _locks: WeakValueDictionary[tuple[int, int, int], RangeLock] = WeakValueDictionary()  # by device and inode
 
 
+class Descriptor:
+    """A file descriptor that is closed when nobody is inside a call on it: a number that the system has given to
+    another file meanwhile must never be written to. `_lock` guards `_users` and `_closed`; nothing is called under
+    it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._users = 1  # the owner
+        self._closed = False
+
+    def __enter__(self) -> int:
+        with self._lock:
+            if self._closed:
+                raise BadDescriptor("the file is closed: open it again")
+            self._users += 1
+            return self._fd
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+
+    def close(self) -> None:
+        """No new user from now on. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last:
+            os.close(self._fd)
+
+
 class File(LocalUnit):
-    """Blocks of an open file. It owns the descriptor. All methods raise MediumError with the system's errno."""
+    """Blocks of an open file, whose descriptor it owns. All methods raise MediumError with the system's errno."""
 
     def __init__(self, path: str, fd: int, geometry: host.Geometry, *, writable: bool, lock: RangeLock) -> None:
         block_size, physical = geometry.block_size, geometry.physical_block_size
         super().__init__(geometry.size, block_size, physical, not writable, f"file.{os.path.abspath(path)}", lock)
         self.path = path
-        self._fd = fd
+        self._descriptor = Descriptor(fd)
 
     def _read(self, offset: int, view: memoryview) -> None:
-        with translated(During.IO, self.path):
+        with translated(During.IO, self.path), self._descriptor as fd:
             while view:
-                count = os.preadv(self._fd, [view], offset)
+                count = os.preadv(fd, [view], offset)
                 if not count:
                     raise MediumError(f"{self.path} ends at byte {offset}: it was truncated while open")
                 offset, view = offset + count, view[count:]
 
     def _write(self, offset: int, view: memoryview) -> None:
-        with translated(During.IO, self.path):
+        with translated(During.IO, self.path), self._descriptor as fd:
             while view:
-                count = os.pwrite(self._fd, view, offset)
+                count = os.pwrite(fd, view, offset)
                 offset, view = offset + count, view[count:]
 
     def _zero(self, offset: int, length: int) -> None:
-        if punch_file(self._fd, offset, length):
+        if self._punch(offset, length):
             return
         zeros = memoryview(_ZEROS)
         for done in range(0, length, len(zeros)):
             self._write(offset + done, zeros[: min(len(zeros), length - done)])
 
     def _discard(self, offset: int, length: int) -> None:
-        punch_file(self._fd, offset, length)  # where the file system cannot, nothing is promised anyway
+        self._punch(offset, length)  # where the file system cannot, nothing is promised anyway
+
+    def _punch(self, offset: int, length: int) -> bool:
+        with self._descriptor as fd:
+            return punch_file(fd, offset, length)
 
     def flush(self) -> None:
-        with translated(During.IO, self.path):
-            getattr(os, "fdatasync", os.fsync)(self._fd)  # macOS has no fdatasync
+        with translated(During.IO, self.path), self._descriptor as fd:
+            getattr(os, "fdatasync", os.fsync)(fd)  # macOS has no fdatasync
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._descriptor.close()
 
 
 def attach(dev: FileDev, wanted: Wanted) -> Unit:
@@ -89,16 +131,15 @@ def attach(dev: FileDev, wanted: Wanted) -> Unit:
     from swd.driver.devsw import find
 
     options.read(wanted.options)
-    unit = Unit(find(dev), str(dev), wanted.writable)
     fd = _open(dev.path, wanted)
     try:
         found = os.fstat(fd)
-        geometry = _geometry(dev, fd, found)
-        unit.kept = file = File(dev.path, fd, geometry, writable=wanted.writable, lock=_lock_of(found))
+        file = File(dev.path, fd, _geometry(dev, fd, found), writable=wanted.writable, lock=_lock_of(found))
     except BaseException:
         os.close(fd)
         raise
-    return _block.attached(unit, Disk(file, writable=wanted.writable, on_close=file.close))
+    disk = Disk(file, writable=wanted.writable, on_close=file.close)
+    return Unit(find(dev), str(dev), wanted.writable, disk)
 
 
 def _open(path: str, wanted: Wanted) -> int:

@@ -68,7 +68,7 @@ def attach(dev: IscsiDev, wanted: Wanted) -> Unit:
     except BaseException:
         wanted.sessions.release(lease)
         raise
-    return _block.attached(Unit(find(dev), str(dev), wanted.writable, kept=lease.session), disk)
+    return Unit(find(dev), str(dev), wanted.writable, disk, kept=lease.session)
 
 
 def effective(dev: IscsiDev, wanted: Wanted) -> Options:

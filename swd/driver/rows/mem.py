@@ -12,7 +12,6 @@ import threading
 
 from swd.disk import Disk
 from swd.driver.row import Unit, Wanted
-from swd.driver.rows import _block
 from swd.driver.rows._local import LocalUnit
 from swd.errors import InvalidArgument
 from swd.proto import options
@@ -60,8 +59,8 @@ def attach(dev: MemDev, wanted: Wanted) -> Unit:
 
     options.read(wanted.options)
     memory = Memory(dev) if dev.name is None else _by_name(dev, dev.name)
-    unit = Unit(find(dev), str(dev), wanted.writable, kept=memory)
-    return _block.attached(unit, Disk(memory, writable=wanted.writable))
+    disk = Disk(memory, writable=wanted.writable, on_close=memory.close)
+    return Unit(find(dev), str(dev), wanted.writable, disk)
 
 
 def _by_name(dev: MemDev, name: str) -> Memory:

@@ -16,6 +16,7 @@ target may send what it likes, no byte of it goes there.
 Fork. The child of a fork may only close: every other entry raises BadDescriptor, and nothing is sent.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -135,6 +136,7 @@ cdef void read_or_write(uint8_t *cdb, bint write, uint64_t lba, uint32_t blocks)
         put32(cdb + 10, blocks)
 
 
+@cython.no_gc_clear  # as Command, which may be in the same cycle
 cdef class Pump:
     """Pump(engine, fd, on_event=None): takes over a connected, blocking stream socket; `close()` closes it.
 
@@ -770,6 +772,7 @@ cdef int set_buffer(Request *request, Py_buffer *view, bint write) except -1:
     return 0
 
 
+@cython.no_gc_clear  # __dealloc__ needs the pump: the engine must not keep a pointer into a buffer that is let go
 cdef class Command:
     """A submitted SCSI command: `wait` for its end, or `cancel` it. Its buffer stays pinned until then."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from swd.errors import NoSuchDevice, ProtocolViolation, ScsiError, Unsupported
+from swd.proto import lun
 from swd.scsi import capacity, cdb, inquiry
 from swd.scsi.capacity import Capacity, ModeParameters
 from swd.scsi.identity import Designator, Identity, identify, parse_designators
@@ -104,7 +105,7 @@ def _inquire(run: Runner) -> Inquiry:
         raise _no_unit(run, None)
     if standard.device_type != inquiry.DISK:
         what = f"{standard.type_words} ({standard.vendor} {standard.product})"
-        raise Unsupported(f"LUN {_lun_words(run.lun)} is a {what}, not a disk: name another LUN")
+        raise Unsupported(f"LUN {lun.text(lun.field(run.lun))} is a {what}, not a disk: name another LUN")
     return standard
 
 
@@ -121,12 +122,9 @@ def _no_unit(run: Runner, error: ScsiError | None) -> NoSuchDevice | ScsiError:
     """The error for a LUN behind which there is nothing; another refusal stays what it is."""
     if error is not None and error.errno != errno.ENXIO:
         return error
-    reason = f"the target has no logical unit {_lun_words(run.lun)}: list those that it has, or name another LUN"
+    words = lun.text(lun.field(run.lun))
+    reason = f"the target has no logical unit {words}: list those that it has, or name another LUN"
     return NoSuchDevice(reason, sense=None if error is None else error.sense)
-
-
-def _lun_words(lun: int) -> str:
-    return str(lun) if lun < 16384 else f"0x{lun:016x}"
 
 
 def _supported_pages(run: Runner) -> frozenset[int]:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""swd beside its peers on the same target in the same run: `make bench`, or `python bench/run.py [--repeats N] [--seconds S]`.
+"""swd beside its peers on the same target in the same run: `make bench`, or `python bench/run.py [--repeats N]
+[--seconds S]`.
 
-Two cases so far: 4 KiB random reads at queue depth 32, and 1 MiB reads at queue depth 8, each against one process of the embedded target
-with a RAM LUN. The peers take turns, and every other round in reverse, so that a drift of the machine hits all alike. What is printed is the median
-with least and most, and CPU microseconds per I/O of the initiator's own process, which is the steadier figure.
-Read ratios between rows of one table; the absolute numbers belong to this machine and this minute.
+Two cases so far: 4 KiB random reads at queue depth 32, and 1 MiB reads at queue depth 8, each against one process of
+the embedded target with a RAM LUN. The peers take turns, and every other round in reverse, so that a drift of the
+machine hits all alike. What is printed is the median with least and most, and CPU microseconds per I/O of the
+initiator's own process, which is the steadier figure. Read ratios between rows of one table; the absolute numbers
+belong to this machine and this minute.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 import swd
 
@@ -68,14 +72,27 @@ def run_swd(url: str, case: Case, seconds: float) -> Sample:
 
 
 def _read(disk: swd.Disk, offsets: array.array[int], case: Case, out: bytearray) -> None:
-    import numpy
-
-    disk.read_many(offsets, case.size, numpy.frombuffer(out, numpy.uint8).reshape(len(offsets), case.size), queue_depth=case.queue_depth)
+    disk.read_many(
+        offsets,
+        case.size,
+        np.frombuffer(out, np.uint8).reshape(len(offsets), case.size),
+        queue_depth=case.queue_depth,
+    )
 
 
 def run_iscsi_perf(url: str, case: Case, seconds: float) -> Sample:
-    command = ["iscsi-perf", "-m", str(case.queue_depth), "-b", str(case.size // 512), "-t", str(int(max(1, seconds))), "-r", url]
-    wall, cpu, text = _timed(command)
+    command = [
+        "iscsi-perf",
+        "-m",
+        str(case.queue_depth),
+        "-b",
+        str(case.size // 512),
+        "-t",
+        str(int(max(1, seconds))),
+        "-r",
+        url,
+    ]
+    cpu, text = _timed(command)
     rate = re.findall(r"iops average (\d+)", text)
     if not rate:
         raise SystemExit(f"iscsi-perf printed no rate: {text[-300:]}")
@@ -84,8 +101,20 @@ def run_iscsi_perf(url: str, case: Case, seconds: float) -> Sample:
 
 def run_qemu(url: str, case: Case, seconds: float) -> Sample:
     count = int(seconds * (20000 if case.size < 65536 else 1500))
-    command = ["qemu-img", "bench", "-f", "raw", "-c", str(count), "-d", str(case.queue_depth), "-s", str(case.size), url]
-    wall, cpu, text = _timed(command)
+    command = [
+        "qemu-img",
+        "bench",
+        "-f",
+        "raw",
+        "-c",
+        str(count),
+        "-d",
+        str(case.queue_depth),
+        "-s",
+        str(case.size),
+        url,
+    ]
+    cpu, text = _timed(command)
     elapsed = re.search(r"in ([0-9.]+) seconds", text)
     if elapsed is None:
         raise SystemExit(f"qemu-img printed no time: {text[-300:]}")
@@ -99,13 +128,14 @@ PEERS: dict[str, tuple[str | None, Callable[[str, Case, float], Sample]]] = {
 }
 
 
-def _timed(command: list[str]) -> tuple[float, float, str]:
-    started, cpu = time.monotonic(), _cpu(resource.RUSAGE_CHILDREN)
+def _timed(command: list[str]) -> tuple[float, str]:
+    """CPU seconds and output of a command."""
+    cpu = _cpu(resource.RUSAGE_CHILDREN)
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     text = ended.stdout + ended.stderr
     if ended.returncode:
         raise SystemExit(f"{command[0]} failed: {text[-300:]}")
-    return time.monotonic() - started, _cpu(resource.RUSAGE_CHILDREN) - cpu, text
+    return _cpu(resource.RUSAGE_CHILDREN) - cpu, text
 
 
 def _cpu(who: int) -> float:
@@ -136,16 +166,16 @@ def measure(url: str, case: Case, repeats: int, seconds: float) -> dict[str, lis
 
 def report(case: Case, samples: dict[str, list[Sample]]) -> None:
     print(f"\n{case.name}")
-    print(f"  {'':16} {'median':>10} {'least':>10} {'most':>10}  {'CPU us/IO':>10}  {'rate':>6}  {'CPU':>6}   (swd : peer)")
+    columns = ("median", "least", "most", "CPU us/IO", "rate", "CPU")
+    print(" " * 18 + " ".join(f"{column:>10}" for column in columns) + "   (rate, CPU: swd against this one)")
     ours = samples["swd read_many"]
     for name, runs in samples.items():
         rates = sorted(run.iops for run in runs)
         cpu = statistics.median(run.cpu for run in runs)
-        faster = statistics.median(a.iops / b.iops for a, b in zip(ours, runs))
-        cheaper = statistics.median(b.cpu / a.cpu for a, b in zip(ours, runs))
-        print(
-            f"  {name:16} {statistics.median(rates):10.0f} {rates[0]:10.0f} {rates[-1]:10.0f}  {cpu:10.2f}  {faster:5.2f}x  {cheaper:5.2f}x"
-        )
+        faster = statistics.median(a.iops / b.iops for a, b in zip(ours, runs, strict=True))
+        cheaper = statistics.median(b.cpu / a.cpu for a, b in zip(ours, runs, strict=True))
+        figures = f"{statistics.median(rates):10.0f} {rates[0]:10.0f} {rates[-1]:10.0f} {cpu:10.2f}"
+        print(f"  {name:16}{figures} {faster:9.2f}x {cheaper:9.2f}x")
 
 
 def main() -> None:
@@ -159,7 +189,9 @@ def main() -> None:
             assert target.stdout is not None
             url = target.stdout.readline().split()[-1]
             _fill(url)
-            print(f"{os.uname().sysname} {os.uname().release}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]}, target: embedded, RAM")
+            system = os.uname()
+            print(f"{system.sysname} {system.release}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]}")
+            print("target: embedded, RAM LUN")
             missing = [name for name, (program, _) in PEERS.items() if program and not shutil.which(program)]
             if missing:
                 print(f"not here, so left out: {', '.join(missing)} (`make test-deps` installs them)")

@@ -175,8 +175,8 @@ cdef class Engine:
     # for the pump
     cdef Task *start(self, const uint8_t *lun, const uint8_t *cdb, const uint8_t *out_buf, uint32_t out_len,
                      uint8_t *in_buf, uint32_t in_len, double timeout, double now) noexcept nogil
-    cdef Task *start_control(self, const uint8_t *bhs, const uint8_t *data, uint32_t length, uint8_t answer, uint32_t itt,
-                             double timeout, double now) noexcept nogil
+    cdef Task *start_control(self, const uint8_t *bhs, const uint8_t *data, uint32_t length, uint8_t answer,
+                             uint32_t itt, double timeout, double now) noexcept nogil
     cdef Task *find(self, uint32_t itt) noexcept nogil
     cdef Task *take_done(self) noexcept nogil
     cdef void release(self, Task *task) noexcept nogil

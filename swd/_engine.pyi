@@ -27,7 +27,14 @@ class Engine:
         now: float = 0.0,
     ) -> int: ...
     def control(
-        self, bhs: bytes, data: bytes = b"", *, answer: int, itt: int = 0xFFFFFFFF, timeout: float = 30.0, now: float = 0.0
+        self,
+        bhs: bytes,
+        data: bytes = b"",
+        *,
+        answer: int,
+        itt: int = 0xFFFFFFFF,
+        timeout: float = 30.0,
+        now: float = 0.0,
     ) -> int: ...
     def let_go(self, itt: int) -> None: ...
     def feed(self, data: Buffer) -> None: ...

@@ -3,15 +3,16 @@
 
 An `Engine` says where the next received bytes go and how many (`where`), takes note that they came (`received`), and
 keeps the spans to send (`fill`, `sent`). It owns the task table, the command window and the sequence numbers. It knows
-SCSI Command, Data-Out, Data-In, R2T, SCSI Response and NOP; all other PDUs leave once, as an `Event` or as the answer of
-a control task. The pump (`_fastpath.pyx`) adds the socket and the threads, and holds the lock under which all this runs.
+SCSI Command, Data-Out, Data-In, R2T, SCSI Response and NOP; all other PDUs leave once, as an `Event` or as the answer
+of a control task. The pump (`_fastpath.pyx`) adds the socket and the threads, and holds the lock under which all this
+runs.
 
 Trust. Nothing that the target says is used before it is checked: a header before its digest is good, a tag before its
 generation matches, an offset before it is the next one. A rule that is broken ends the connection (`fail`): at level 0
 there is nothing to mend, and every open task is left over once.
 
-An Initiator Task Tag is generation << 12 | slot: finding a task is one array access, and the tag of a task that has ended
-matches nothing. A caller's buffer is written only between `start` and the end of its task or `detach`.
+An Initiator Task Tag is generation << 12 | slot: finding a task is one array access, and the tag of a task that has
+ended matches nothing. A caller's buffer is written only between `start` and the end of its task or `detach`.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -32,7 +33,7 @@ cdef enum:
     RESERVED = 0xFFFFFFFF
     HEADER_SPACE = 1 << 16          # headers and trailers that may wait to be sent
     QUEUE_GOAL = 1 << 20            # bytes that are worth preparing ahead of the socket
-    DIRECT_FROM = 1 << 16           # a segment this long is expected to be followed by another: receive its header alone
+    DIRECT_FROM = 1 << 16           # after a segment this long another is expected: receive its header alone
     MAX_EVENTS = 64                 # PDUs nobody asked for that may wait; more is a flood
     MAX_NOPS = 32
 
@@ -54,8 +55,8 @@ FAULTS = {
     CLOSED: (BadDescriptor, "", "the session is closed"),
     END_OF_STREAM: (ConnectionLost, "", "the target closed the connection"),
     SYSTEM_ERROR: (ConnectionLost, "", "the connection broke"),
-    HEADER_DIGEST: (DigestMismatch, "7.8", "header digest is 0x{0:08x} but the header says 0x{1:08x}: the connection is closed"),
-    DATA_DIGEST: (DigestMismatch, "7.8", "data digest is 0x{0:08x} but the data says 0x{1:08x}: the connection is closed"),
+    HEADER_DIGEST: (DigestMismatch, "7.8", "the header digest is 0x{0:08x} but 0x{1:08x} was sent with it"),
+    DATA_DIGEST: (DigestMismatch, "7.8", "the data digest is 0x{0:08x} but 0x{1:08x} was sent with it"),
     UNKNOWN_OPCODE: (ProtocolViolation, "11.2.1.2", "the target sent a PDU of unknown opcode 0x{0:02x}"),
     AHS: (ProtocolViolation, "11.2.2", "the target sent an additional header segment with opcode 0x{0:02x}"),
     SEGMENT_TOO_LONG: (ProtocolViolation, "13.12", "a data segment of {0} bytes is over the {1} that were agreed"),
@@ -135,7 +136,8 @@ cdef class Engine:
     """Engine(negotiated, slots=256, ring=262144): the machine of one connection after login.
 
     `slots` is the most commands that may be open at once (1 to 4096), `ring` the receive buffer in bytes.
-    What is `cdef` is for the pump; the methods below are its Python face: they copy, and serve tests, fuzzing and tools.
+    What is `cdef` is for the pump; the methods below are its Python face: they copy, and serve tests, fuzzing and
+    tools.
     """
 
     def __cinit__(self, negotiated, int slots=256, uint32_t ring=262144):
@@ -209,7 +211,9 @@ cdef class Engine:
         return task
 
     cdef Task *find(self, uint32_t itt) noexcept nogil:
-        """The open task of that tag, or NULL. The reserved tag has a slot number like any other: its generation never lives."""
+        """The open task of that tag, or NULL. The reserved tag has a slot number like any other: its generation never
+        lives.
+        """
         cdef uint32_t slot = itt & (MAX_SLOTS - 1)
         if slot >= <uint32_t>self.slots or self.tasks[slot].itt != itt or self.tasks[slot].state == FREE:
             return NULL
@@ -231,8 +235,8 @@ cdef class Engine:
         self.commands += 1
         return task
 
-    cdef Task *start_control(self, const uint8_t *bhs, const uint8_t *data, uint32_t length, uint8_t answer, uint32_t itt,
-                             double timeout, double now) noexcept nogil:
+    cdef Task *start_control(self, const uint8_t *bhs, const uint8_t *data, uint32_t length, uint8_t answer,
+                             uint32_t itt, double timeout, double now) noexcept nogil:
         """Queues a PDU whose header is given but for tag and numbers; it ends with a PDU of opcode `answer`.
 
         `itt` is the tag to use again (a text sequence keeps its tag, RFC 7143 11.10.4), or RESERVED for a new one.
@@ -282,7 +286,8 @@ cdef class Engine:
             push(&self.done, task)
 
     cdef int detach(self, Task *task) noexcept nogil:
-        """Nobody waits any more: from here on no byte of a caller's buffer is touched. What is still to be sent is copied.
+        """Nobody waits any more: from here on no byte of a caller's buffer is touched. What is still to be sent is
+        copied.
 
         The caller must see to it that no receive into the task's buffer is going on. Returns -1 if the copy found no
         memory; then the connection is failed.
@@ -305,7 +310,7 @@ cdef class Engine:
             return 0
         if self.fault_code != OK:
             return 0  # nothing is sent any more
-        if task.out_len and task.own_out == NULL and (task.spans or task.out_done < task.out_len) and task.state != FREE:
+        if task.out_len and task.own_out == NULL and (task.spans or task.out_done < task.out_len):
             copy = <uint8_t *>malloc(task.out_len)
             if copy == NULL:
                 self.fail(NO_MEMORY, task.out_len, 0)
@@ -383,8 +388,8 @@ cdef class Engine:
     cdef int fill(self, double now) noexcept nogil:
         """Builds PDUs until the queue is worth a system call; returns the number of spans that wait.
 
-        Commands go in the order in which they were queued, as far as the window is open (RFC 7143 4.2.2.1); immediate PDUs
-        and answers to the target's NOP-In go ahead of them; Data-Out is built last, and never more than fits.
+        Commands go in the order in which they were queued, as far as the window is open (RFC 7143 4.2.2.1); immediate
+        PDUs and answers to the target's NOP-In go ahead of them; Data-Out is built last, and never more than fits.
         """
         cdef Task *task
         if self.fault_code != OK:
@@ -435,7 +440,9 @@ cdef class Engine:
         self.add_pdu(header, task.out_buf, task.out_len, task)
 
     cdef void build_command(self, Task *task, double now) noexcept nogil:
-        """The command, with immediate data as far as was agreed; what may follow unsolicited is queued (RFC 7143 4.2.5.2)."""
+        """The command, with immediate data as far as was agreed; what may follow unsolicited is queued (RFC 7143
+        4.2.5.2).
+        """
         cdef uint8_t *header = self.new_header()
         cdef uint32_t first = min(self.first_burst, task.out_len)
         cdef uint32_t immediate = min(first, self.max_send) if self.immediate_data else 0
@@ -671,7 +678,7 @@ cdef class Engine:
             self.fail(DATA_TOO_LONG, <int64_t>task.in_done + length, task.in_len)
         elif bhs[1] & 0x40:
             self.fail(DATA_ACK, 0, 0)
-        elif bhs[1] & 1 and (not bhs[1] & 0x80 or bhs[3] & ~0x14):  # GOOD, CONDITION MET, INTERMEDIATE only; S goes with F
+        elif bhs[1] & 1 and (not bhs[1] & 0x80 or bhs[3] & ~0x14):  # GOOD, CONDITION MET, INTERMEDIATE; S with F
             self.fail(DATA_STATUS, bhs[3], bhs[1])
         else:
             self.body_slot = <int>(task - self.tasks)
@@ -854,7 +861,8 @@ cdef class Engine:
         if task.control:
             return Event(task.control, PyBytes_FromStringAndSize(<char *>task.bhs, BHS), data)
         return Completion(
-            task.itt, task.response, task.status, bool(task.underflow), bool(task.overflow), task.residual, task.in_done, data
+            task.itt, task.response, task.status, bool(task.underflow), bool(task.overflow), task.residual,
+            task.in_done, data,
         )
 
     cdef object death(self):
@@ -892,7 +900,8 @@ cdef class Engine:
             task = &self.tasks[slot]
             if task.state in (QUEUED, ACTIVE) and not task.control:
                 tasks.append(OpenTask(
-                    task.itt, task.cmd_sn, int.from_bytes(task.lun[:8], "big"), bytes(task.cdb[:16]), task.in_done, task.out_done
+                    task.itt, task.cmd_sn, int.from_bytes(task.lun[:8], "big"), bytes(task.cdb[:16]),
+                    task.in_done, task.out_done,
                 ))
         error = self.death()
         # Those that wait for the window have no CmdSN yet: they come last.
@@ -920,7 +929,9 @@ cdef class Engine:
         return self.death()
 
     def submit(self, bytes lun, bytes cdb, data_out=None, data_in=None, double timeout=30.0, double now=0.0):
-        """Queues a SCSI command; returns its ITT. `lun` is the 8-byte field; `data_in` is a writable buffer, kept until the end."""
+        """Queues a SCSI command; returns its ITT. `lun` is the 8-byte field; `data_in` is a writable buffer, kept
+        until the end.
+        """
         cdef Py_buffer out_view, in_view
         cdef bint has_out = data_out is not None
         cdef bint has_in = data_in is not None
@@ -949,11 +960,17 @@ cdef class Engine:
         self.pins[task.itt] = (memoryview(data_out) if has_out else None, memoryview(data_in) if has_in else None)
         return task.itt
 
-    def control(self, bytes bhs, bytes data=b"", *, int answer, uint32_t itt=RESERVED, double timeout=30.0, double now=0.0):
-        """Queues any other PDU, its tag and numbers filled in here; returns its ITT. It ends with a PDU of opcode `answer`."""
+    def control(
+        self, bytes bhs, bytes data=b"", *, int answer, uint32_t itt=RESERVED, double timeout=30.0, double now=0.0
+    ):
+        """Queues any other PDU, its tag and numbers filled in here; returns its ITT. It ends with a PDU of opcode
+        `answer`.
+        """
         if len(bhs) != BHS:
             raise ValueError("a header is 48 bytes")
-        cdef Task *task = self.start_control(<const uint8_t *>bhs, <const uint8_t *>data, <uint32_t>len(data), answer, itt, timeout, now)
+        cdef Task *task = self.start_control(
+            <const uint8_t *>bhs, <const uint8_t *>data, <uint32_t>len(data), answer, itt, timeout, now
+        )
         if task == NULL:
             raise self.death() or BlockingIOError("no task slot is free")
         return task.itt
@@ -998,7 +1015,9 @@ cdef class Engine:
         return bytes(out)
 
     def completions(self):
-        """The tasks that have ended, in that order: Completion for a SCSI command, Event (the answer) for another PDU."""
+        """The tasks that have ended, in that order: Completion for a SCSI command, Event (the answer) for another
+        PDU.
+        """
         cdef Task *task
         ended = []
         while True:

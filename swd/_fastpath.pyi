@@ -18,7 +18,9 @@ class Pump:
         data_in: Buffer | None = None,
         timeout: float = 30.0,
     ) -> Completion | None: ...
-    def blocks(self, write: bool, lun: int, lba: int, blocks: int, buffer: Buffer, timeout: float = 30.0) -> Completion | None: ...
+    def blocks(
+        self, write: bool, lun: int, lba: int, blocks: int, buffer: Buffer, timeout: float = 30.0
+    ) -> Completion | None: ...
     def control(
         self, bhs: bytes, data: bytes = b"", *, answer: int, itt: int = 0xFFFFFFFF, timeout: float = 30.0
     ) -> Event: ...
@@ -31,7 +33,15 @@ class Pump:
         timeout: float = 30.0,
     ) -> Command: ...
     def batch(
-        self, write: bool, lun: int, lbas: Buffer, blocks: int, buffer: Buffer, *, queue_depth: int = 32, timeout: float = 30.0
+        self,
+        write: bool,
+        lun: int,
+        lbas: Buffer,
+        blocks: int,
+        buffer: Buffer,
+        *,
+        queue_depth: int = 32,
+        timeout: float = 30.0,
     ) -> list[tuple[int, Completion]]: ...
     def service(self) -> None: ...
     def fail(self, error: SwdError) -> None: ...

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pump: an engine, a descriptor, and the threads that wait on them.
 
-Who runs it. The caller that waits does. One thread at a time has the *reader role*: it receives outside the lock and feeds the
-engine under it. Other waiters sleep on a condition of their own until their command has ended or the role is free; a
-thread that is done hands the role on. A blocking read on a quiet session is two system calls: its send and its receive.
+Who runs it. The caller that waits does. One thread at a time has the *reader role*: it receives outside the lock and
+feeds the engine under it. Other waiters sleep on a condition of their own until their command has ended or the role
+is free; a thread that is done hands the role on. A blocking read on a quiet session is two system calls: its send and
+its receive.
 
-The lock guards the engine and everything in `Pump`. It is never held in a wait, but is held in `sendmsg`, which does not
-block. Nothing under it calls Python. Waits are cut into slices of at most `SLICE` seconds, after which the caller looks
-at deadlines, pending events and signals; so Ctrl-C, close from another thread and a silent target all end in time.
+The lock guards the engine and everything in `Pump`. It is never held in a wait, but is held in `sendmsg`, which does
+not block. Nothing under it calls Python. Waits are cut into slices of at most `SLICE` seconds, after which the caller
+looks at deadlines, pending events and signals; so Ctrl-C, close from another thread and a silent target all end in
+time.
 
-Buffers. While the reader receives straight into a caller's buffer, `receiving_slot` names the task. A caller that gives up (Ctrl-C, deadline)
-first marks its task as `evicting`, waits until the reader is out of that buffer, and then detaches it: after that the
-target may send what it likes, no byte of it goes there.
+Buffers. While the reader receives straight into a caller's buffer, `receiving_slot` names the task. A caller that
+gives up (Ctrl-C, deadline) first marks its task as `evicting`, waits until the reader is out of that buffer, and then
+detaches it: after that the target may send what it likes, no byte of it goes there.
 
 Fork. The child of a fork may only close: every other entry raises BadDescriptor, and nothing is sent.
 """
@@ -287,7 +289,9 @@ cdef class Pump:
         self.users += 1
 
     cdef void leave(self, Waiter *me) noexcept nogil:
-        """Lets go of what has not ended, hands the reader role on, and closes the descriptor if the pump was closed meanwhile."""
+        """Lets go of what has not ended, hands the reader role on, and closes the descriptor if the pump was closed
+        meanwhile.
+        """
         cdef Task *task
         if me.pending:
             self.abandon(me)
@@ -394,7 +398,7 @@ cdef class Pump:
     cdef int check(self) except -1:
         """Raises if the pump cannot be used: the parent process's, closed, or dead."""
         if self.born != swd_fork_generation():
-            raise BadDescriptor("opened before fork: the session belongs to the parent process; open it again in this one")
+            raise BadDescriptor("opened before fork: the session is the parent process's; open it again in this one")
         if self.closing:
             raise BadDescriptor("the session is closed")
         if self.engine.fault_code != OK:
@@ -424,7 +428,9 @@ cdef class Pump:
         return 0
 
     cdef object run(self, Request *request):
-        """Runs one request to its end. None if it ended plainly GOOD, else its Completion or, of a control PDU, the answer."""
+        """Runs one request to its end. None if it ended plainly GOOD, else its Completion or, of a control PDU, the
+        answer.
+        """
         cdef Waiter me
         cdef Task *task = NULL
         cdef int ended
@@ -443,7 +449,10 @@ cdef class Pump:
             return None
         try:
             while ended == LOOK:
-                self.look(task.deadline if task != NULL else give_up, request.timeout, task.itt if task != NULL else NO_TAG)
+                if task != NULL:
+                    self.look(task.deadline, request.timeout, task.itt)
+                else:
+                    self.look(give_up, request.timeout, NO_TAG)
                 with nogil:
                     pthread_mutex_lock(&self.lock)
                     ended = self.attempt(&me, request, &task)
@@ -458,10 +467,11 @@ cdef class Pump:
                 pthread_mutex_unlock(&self.lock)
 
     def command(self, uint64_t lun, bytes cdb, data_out=None, data_in=None, double timeout=30.0):
-        """Runs one SCSI command. `lun` is the SAM field, `data_in` a writable buffer, `timeout` in seconds from when it is sent.
+        """Runs one SCSI command. `lun` is the SAM field, `data_in` a writable buffer, `timeout` in seconds from when
+        it is sent.
 
-        None if it ended GOOD, complete and without residual; else its Completion. Raises DeadlineExceeded (its tag in `.itt`: the
-        target may still work on it, the buffers are free), or what killed the connection.
+        None if it ended GOOD, complete and without residual; else its Completion. Raises DeadlineExceeded (its tag in
+        `.itt`: the target may still work on it, the buffers are free), or what killed the connection.
         """
         cdef Request request
         cdef Py_buffer view
@@ -470,9 +480,8 @@ cdef class Pump:
         fill_request(&request, lun, cdb, timeout)
         if data_out is None and data_in is None:
             return self.run(&request)
-        PyObject_GetBuffer(data_out if data_in is None else data_in, &view, PyBUF_SIMPLE if data_in is None else PyBUF_WRITABLE)
+        pin(&request, &view, data_out, data_in)
         try:
-            set_buffer(&request, &view, data_in is None)
             return self.run(&request)
         finally:
             PyBuffer_Release(&view)
@@ -485,9 +494,8 @@ cdef class Pump:
         put64(request.lun, lun)
         read_or_write(request.cdb, write, lba, blocks)
         request.timeout = timeout
-        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE if write else PyBUF_WRITABLE)
+        pin(&request, &view, buffer if write else None, None if write else buffer)
         try:
-            set_buffer(&request, &view, write)
             return self.run(&request)
         finally:
             PyBuffer_Release(&view)
@@ -589,19 +597,17 @@ cdef class Pump:
             self.engine.release(task)
         batch.odd_count = 0
 
-    def batch(self, bint write, uint64_t lun, lbas, uint32_t blocks, buffer, *, int queue_depth=32, double timeout=30.0):
+    def batch(
+        self, bint write, uint64_t lun, lbas, uint32_t blocks, buffer, *, int queue_depth=32, double timeout=30.0
+    ):
         """Many I/Os of `blocks` blocks each, `queue_depth` of them open at once, in one call without Python in between.
 
-        `lbas` is a C-contiguous int64 buffer of n starting blocks; I/O i uses the i-th n-th of `buffer`. Returns a list of
-        (i, Completion) of those that did not end plainly GOOD. Raises as `command`; all buffers are free then.
+        `lbas` is a C-contiguous int64 buffer of n starting blocks; I/O i uses the i-th n-th of `buffer`. Returns a
+        list of (i, Completion) of those that did not end plainly GOOD. Raises as `command`; all buffers are free then.
         """
         cdef const int64_t[::1] starts = lbas
         cdef Py_buffer view
         cdef Batch batch
-        cdef Waiter me
-        cdef int ended = LOOK
-        cdef double deadline
-        cdef uint32_t itt = NO_TAG
         if starts.shape[0] == 0:
             return []
         if queue_depth < 1:
@@ -663,7 +669,9 @@ cdef class Pump:
     # ---- the rest ----------------------------------------------------------------------------------------------
 
     def service(self):
-        """Looks in without waiting: sends what waits, takes what has come, unless another thread is at it. For the keeper."""
+        """Looks in without waiting: sends what waits, takes what has come, unless another thread is at it. For the
+        keeper.
+        """
         self.check()
         with nogil:
             pthread_mutex_lock(&self.lock)
@@ -711,7 +719,9 @@ cdef class Pump:
         return cmd_sn
 
     def close(self):
-        """Closes the socket, once the last thread is out of it; those that wait get BadDescriptor. A forked child only closes."""
+        """Closes the socket, once the last thread is out of it; those that wait get BadDescriptor. A forked child
+        only closes.
+        """
         if self.born != swd_fork_generation():
             if self.fd >= 0:
                 close(self.fd)
@@ -760,8 +770,12 @@ cdef int fill_request(Request *request, uint64_t lun, bytes cdb, double timeout)
     return 0
 
 
-cdef int set_buffer(Request *request, Py_buffer *view, bint write) except -1:
-    if view.len > 0xFFFFFFFF:
+cdef int pin(Request *request, Py_buffer *view, data_out, data_in) except -1:
+    """Exports the one buffer of a command; the caller releases it."""
+    cdef bint write = data_in is None
+    PyObject_GetBuffer(data_out if write else data_in, view, PyBUF_SIMPLE if write else PyBUF_WRITABLE)
+    if view.len >> 32:
+        PyBuffer_Release(view)
         raise InvalidArgument("one command moves less than 4 GiB")
     if write:
         request.out_buf = <const uint8_t *>view.buf
@@ -792,9 +806,8 @@ cdef class Command:
             raise InvalidArgument("a command moves data one way")
         fill_request(&request, lun, cdb, timeout)
         if data_out is not None or data_in is not None:
-            PyObject_GetBuffer(data_out if data_in is None else data_in, &self.view, PyBUF_SIMPLE if data_in is None else PyBUF_WRITABLE)
+            pin(&request, &self.view, data_out, data_in)
             self.pinned = True
-            set_buffer(&request, &self.view, data_in is None)
         with nogil:
             pthread_mutex_lock(&pump.lock)
             task = pump.begin(NULL, &request)
@@ -809,7 +822,9 @@ cdef class Command:
             raise pump.engine.death() or BlockingIOError(EAGAIN, "too many commands are open on this session")
 
     def wait(self, timeout=None):
-        """As `Pump.command`, for a command that is under way; TimeoutError if it has not ended after `timeout` seconds."""
+        """As `Pump.command`, for a command that is under way; TimeoutError if it has not ended after `timeout`
+        seconds.
+        """
         cdef Waiter me
         cdef Task *task
         cdef int ended = LOOK

@@ -57,7 +57,9 @@ def _rebuild(cls: type[SwdError], args: tuple[object, ...], state: dict[str, obj
 
 
 class NetworkNotInitialized(SwdError):
-    """The first attempt at network initialisation is not complete yet. Quiet and retryable: test this class, never the number."""
+    """The first attempt at network initialisation is not complete yet. Quiet and retryable: test this class, never
+    the number.
+    """
 
     default_errno = _errno.ENETUNREACH
 

@@ -35,7 +35,8 @@ class Link:
 
 
 def establish(portal: Portal, config: LoginConfig, *, on_event: Callable[[Event], object]) -> Link:
-    """Connects and logs in within `login_timeout`. Raises NoSuchDevice, LoginRefused, AuthenticationFailed or ProtocolViolation.
+    """Connects and logs in within `login_timeout`. Raises NoSuchDevice, LoginRefused, AuthenticationFailed or
+    ProtocolViolation.
 
     A redirect never changes the target name, and the next login begins at the configured portal again.
     """
@@ -53,7 +54,9 @@ def establish(portal: Portal, config: LoginConfig, *, on_event: Callable[[Event]
         finally:
             stream.close()
         here = outcome.portal
-    raise LoginRefused(f"{portal} redirects in a circle: {MAX_REDIRECTS} redirects led to {here}, and that redirects again")
+    raise LoginRefused(
+        f"{portal} redirects in a circle: {MAX_REDIRECTS} redirects led to {here}, and that redirects again"
+    )
 
 
 def _login(stream: Stream, config: LoginConfig) -> Negotiated | Redirect:
@@ -70,7 +73,9 @@ def _login(stream: Stream, config: LoginConfig) -> Negotiated | Redirect:
 def _data_segment(stream: Stream, bhs: bytes) -> bytes:
     length = int.from_bytes(bhs[5:8], "big")
     if bhs[4] or length > _MAX_LOGIN_SEGMENT:
-        raise ProtocolViolation(f"a login response with {length} bytes of data and {bhs[4]} words of additional header", clause="11.13")
+        raise ProtocolViolation(
+            f"a login response with {length} bytes of data and {bhs[4]} words of additional header", clause="11.13"
+        )
     return stream.read(length + (-length & 3))[:length]
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SendTargets (RFC 7143 appendix C): a discovery session, one question, names and addresses checked before anyone sees them."""
+"""SendTargets (RFC 7143 appendix C): a discovery session, one question, names and addresses checked before anyone
+sees them.
+"""
 
 from __future__ import annotations
 

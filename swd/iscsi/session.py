@@ -2,27 +2,27 @@
 """A session with a target: one I_T nexus, one connection, recovery level 0.
 
 `Session` makes single attempts: it sends a command, waits within its deadline and reports how it ended; retries and the
-meaning of sense data belong to `swd.scsi`. Any number of threads may share one session. When a deadline passes, the task is
-aborted; if the target does not confirm that, the session is closed, for nothing may be left half alive.
+meaning of sense data belong to `swd.scsi`. Any number of threads may share one session. When a deadline passes, the
+task is aborted; if the target does not confirm that, the session is closed, for nothing may be left half alive.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from swd.errors import ConnectionLost, DeadlineExceeded, InvalidArgument, ProtocolViolation, SwdError, Unsupported
 from swd.iscsi import keeper
 from swd.iscsi.connection import establish
 from swd.iscsi.task import Task, result_of
+from swd.iscsi.textual import exchange
 from swd.iscsi.transport import Deadline
 from swd.proto import lun as luns
-from swd.proto import pdu, text
+from swd.proto import pdu
 from swd.proto.login import LoginConfig
 from swd.proto.options import Options
 from swd.proto.pdu import Opcode
@@ -31,15 +31,13 @@ from swd.values import RESERVED_TAG, Chap, Event, Negotiated, Portal, ScsiResult
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from swd._fastpath import Command
-
 _log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound="Session")
 
 ABORT_TIMEOUT = 5.0  # seconds that an ABORT TASK may take before the session is given up
 LOGOUT_TIMEOUT = 5.0
 EXIT_TIMEOUT = 0.5  # at interpreter exit
-TEXT_BUDGET = 16 << 20  # bytes of one text answer: a hundred thousand targets
-TEXT_EXCHANGES = 4096
 
 # Task management functions (RFC 7143 11.5.1) and the answers that mean "it is gone" (11.6.1).
 ABORT_TASK, ABORT_TASK_SET, CLEAR_TASK_SET, LUN_RESET, TARGET_WARM_RESET, TARGET_COLD_RESET = 1, 2, 4, 5, 6, 7
@@ -54,7 +52,14 @@ _TMF_WORDS = {
 }
 
 # Asynchronous events (RFC 7143 11.9.1).
-_ASYNC_SCSI, _ASYNC_LOGOUT, _ASYNC_DROP_CONNECTION, _ASYNC_DROP_ALL, _ASYNC_NEGOTIATE, _ASYNC_VENDOR = 0, 1, 2, 3, 4, 255
+_ASYNC_SCSI, _ASYNC_LOGOUT, _ASYNC_DROP_CONNECTION, _ASYNC_DROP_ALL, _ASYNC_NEGOTIATE, _ASYNC_VENDOR = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    255,
+)
 
 _REJECTED = {  # RFC 7143 11.17.1
     0x02: "data digest error",
@@ -107,7 +112,8 @@ class Session:
         data_in: int = 0,
         timeout: float | None = None,
     ) -> ScsiResult:
-        """One SCSI command, one attempt. `data_in` is the most bytes to read; `timeout` in seconds (None: the session's).
+        """One SCSI command, one attempt. `data_in` is the most bytes to read; `timeout` in seconds (None: the
+        session's).
 
         Raises ConnectionLost, DeadlineExceeded, ProtocolViolation, DigestMismatch or BadDescriptor.
         """
@@ -129,20 +135,28 @@ class Session:
         """As `execute`, without waiting. `data_out` must not change until the task has ended."""
         field = luns.field(lun)
         buffer = bytearray(data_in) if data_in else None
-        return Task(self, self._pump.submit(field, cdb, data_out or None, buffer, self._timeout(timeout)), field, buffer)
+        return Task(
+            self, self._pump.submit(field, cdb, data_out or None, buffer, self._timeout(timeout)), field, buffer
+        )
 
-    def read_blocks(self, lun: int, lba: int, blocks: int, buffer: Buffer, timeout: float | None = None) -> ScsiResult | None:
+    def read_blocks(
+        self, lun: int, lba: int, blocks: int, buffer: Buffer, timeout: float | None = None
+    ) -> ScsiResult | None:
         """READ into a writable buffer of exactly that many blocks. None: GOOD and complete. Raises as `execute`.
 
         After any other end the buffer's content is undefined.
         """
         return self._blocks(False, lun, lba, blocks, buffer, timeout)
 
-    def write_blocks(self, lun: int, lba: int, blocks: int, buffer: Buffer, timeout: float | None = None) -> ScsiResult | None:
+    def write_blocks(
+        self, lun: int, lba: int, blocks: int, buffer: Buffer, timeout: float | None = None
+    ) -> ScsiResult | None:
         """WRITE from a buffer of exactly that many blocks. None: GOOD and complete. Raises as `execute`."""
         return self._blocks(True, lun, lba, blocks, buffer, timeout)
 
-    def _blocks(self, write: bool, lun: int, lba: int, blocks: int, buffer: Buffer, timeout: float | None) -> ScsiResult | None:
+    def _blocks(
+        self, write: bool, lun: int, lba: int, blocks: int, buffer: Buffer, timeout: float | None
+    ) -> ScsiResult | None:
         field = luns.field(lun)
         try:
             completion = self._pump.blocks(write, field, lba, blocks, buffer, self._timeout(timeout))
@@ -164,8 +178,9 @@ class Session:
     ) -> list[tuple[int, ScsiResult]]:
         """Many READs or WRITEs of `blocks` blocks each, `queue_depth` open at once, without Python in between.
 
-        `lbas`: a C-contiguous int64 buffer of n starting blocks; I/O i uses the i-th n-th of `buffer`. Returns (i, result) of those
-        that did not end plainly GOOD. Raises as `execute`, when no byte of `buffer` is in use any more.
+        `lbas`: a C-contiguous int64 buffer of n starting blocks; I/O i uses the i-th n-th of `buffer`. Returns (i,
+        result) of those that did not end plainly GOOD. Raises as `execute`, when no byte of `buffer` is in use any
+        more.
         """
         field = luns.field(lun)
         with self._deadlines(field):
@@ -180,7 +195,7 @@ class Session:
         return self.options.timeout if timeout is None else timeout
 
     @contextlib.contextmanager
-    def _deadlines(self, field: int):  # type: ignore[no-untyped-def]
+    def _deadlines(self, field: int) -> Iterator[None]:
         try:
             yield
         except DeadlineExceeded as error:
@@ -202,7 +217,9 @@ class Session:
             ConnectionLost(f"{self.portal}: a command got no answer and could not be aborted: the session is closed")
         )
 
-    def _task_management(self, function: int, field: int = 0, *, itt: int = RESERVED_TAG, timeout: float | None = None) -> int:
+    def _task_management(
+        self, function: int, field: int = 0, *, itt: int = RESERVED_TAG, timeout: float | None = None
+    ) -> int:
         """One task management function; returns its response code (RFC 7143 11.6.1)."""
         request = pdu.TaskManagementRequest(
             function=function, lun=field, itt=0, referenced_task_tag=itt, ref_cmd_sn=self._pump.cmd_sn_of(itt)
@@ -250,7 +267,9 @@ class Session:
     # ---- iSCSI's own --------------------------------------------------------------------------------------------
 
     def ping(self, data: bytes = b"") -> bytes:
-        """NOP-Out with up to MaxRecvDataSegmentLength bytes; returns them as the target sent them back (RFC 7143 11.18)."""
+        """NOP-Out with up to MaxRecvDataSegmentLength bytes; returns them as the target sent them back (RFC 7143
+        11.18).
+        """
         limit = min(self.parameters.target_max_recv_data_segment_length, self.parameters.max_recv_data_segment_length)
         if len(data) > limit:
             raise InvalidArgument(f"a ping to this target carries at most {limit} bytes")
@@ -264,55 +283,20 @@ class Session:
 
     def text(self, keys: Mapping[str, str]) -> list[tuple[str, str]]:
         """A text negotiation (RFC 7143 11.10): sends the keys, returns the answer's pairs in their order."""
-        deadline = Deadline(self.options.timeout)
-        collector = text.Collector(TEXT_BUDGET, TEXT_EXCHANGES)
-        pieces = text.split(text.encode(keys.items()), self.parameters.target_max_recv_data_segment_length)
-        pairs: list[tuple[str, str]] = []
-        answer = self._send_text(pieces, deadline)
-        for _ in range(TEXT_EXCHANGES):
-            whole = collector.add(answer.data, continued=answer.response.continued)
-            if whole is not None:
-                pairs += text.decode(whole, repeats=True)
-                if answer.response.final:
-                    return pairs
-            if answer.response.final or answer.response.ttt == RESERVED_TAG:
-                self._give_up("a text answer breaks off: neither final nor to be continued")
-            answer = self._more_text(answer.response, deadline)
-        self._give_up(f"a text answer did not end after {TEXT_EXCHANGES} PDUs")
-
-    def _send_text(self, pieces: list[bytes], deadline: Deadline) -> _TextAnswer:
-        request = pdu.TextRequest(itt=0)
-        itt = RESERVED_TAG
-        for piece in pieces[:-1]:
-            request = dataclasses.replace(request, final=False, continued=True)
-            answer = self._exchange_text(request, piece, itt, deadline)
-            if answer.data or answer.response.final:
-                self._give_up("the target answers a text that has not ended")
-            itt = answer.response.itt
-            request = dataclasses.replace(request, ttt=answer.response.ttt)
-        request = dataclasses.replace(request, final=True, continued=False)
-        return self._exchange_text(request, pieces[-1], itt, deadline)
-
-    def _more_text(self, response: pdu.TextResponse, deadline: Deadline) -> _TextAnswer:
-        # An empty request asks for the rest; it keeps the sequence's tags (RFC 7143 11.10.4, 11.11.4).
-        request = pdu.TextRequest(itt=0, final=not response.continued, ttt=response.ttt, lun=response.lun)
-        return self._exchange_text(request, b"", response.itt, deadline)
-
-    def _exchange_text(self, request: pdu.TextRequest, data: bytes, itt: int, deadline: Deadline) -> _TextAnswer:
-        answer = self._pump.control(
-            request.pack(), data, answer=Opcode.TEXT_RESPONSE, itt=itt, timeout=max(deadline.left, 0.001)
-        )
-        return _TextAnswer(pdu.TextResponse.unpack(answer.bhs), answer.data)
-
-    def _give_up(self, reason: str):  # type: ignore[no-untyped-def]
-        error = ProtocolViolation(f"{self.portal}: {reason}", clause="11.11")
-        self._pump.fail(error)
-        raise error
+        try:
+            return exchange(
+                self._pump, keys, self.parameters.target_max_recv_data_segment_length, Deadline(self.options.timeout)
+            )
+        except ProtocolViolation as error:
+            self._pump.fail(error)
+            raise
 
     # ---- the end ------------------------------------------------------------------------------------------------
 
     def logout(self, timeout: float = LOGOUT_TIMEOUT) -> None:
-        """Logs out (RFC 7143 11.14) and closes; a target that does not answer within `timeout` seconds is closed on all the same."""
+        """Logs out (RFC 7143 11.14) and closes; a target that does not answer within `timeout` seconds is closed on
+        all the same.
+        """
         try:
             request = pdu.LogoutRequest(itt=0, reason=0)
             self._pump.control(request.pack(), answer=Opcode.LOGOUT_RESPONSE, timeout=timeout)
@@ -322,7 +306,9 @@ class Session:
             self._shut()
 
     def close(self, force: bool = False) -> None:
-        """Logs out if the link is alive and not `force`, and closes. Threads that wait on this session get BadDescriptor."""
+        """Logs out if the link is alive and not `force`, and closes. Threads that wait on this session get
+        BadDescriptor.
+        """
         if self._closed:
             return
         if force or not self._pump.alive:
@@ -335,7 +321,7 @@ class Session:
         keeper.forget(self)
         self._pump.close()
 
-    def __enter__(self):  # type: ignore[no-untyped-def]
+    def __enter__(self: S) -> S:
         return self
 
     def __exit__(
@@ -374,7 +360,9 @@ class Session:
         if event.opcode == Opcode.REJECT:
             reason = pdu.Reject.unpack(event.bhs).reason
             words = _REJECTED.get(reason, f"reason 0x{reason:02x}")
-            self._pump.fail(ProtocolViolation(f"{self.portal} rejected a PDU of ours: {words} (RFC 7143 11.17)", clause="11.17"))
+            self._pump.fail(
+                ProtocolViolation(f"{self.portal} rejected a PDU of ours: {words} (RFC 7143 11.17)", clause="11.17")
+            )
             return
         message = pdu.AsyncMessage.unpack(event.bhs)
         _log.info("%s: asynchronous message %d", self.portal, message.async_event)
@@ -384,14 +372,6 @@ class Session:
             self._pump.fail(ConnectionLost(f"{self.portal} announced that it drops the connection"))
 
 
-@dataclasses.dataclass(frozen=True)
-class _TextAnswer:
-    response: pdu.TextResponse
-    data: bytes
-
-
 def random_isid() -> bytes:
     """A random ISID (RFC 7143 11.12.5, type 10b), so that two processes never reinstate each other's sessions."""
     return bytes([0x80]) + os.urandom(5)
-
-

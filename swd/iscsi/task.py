@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def result_of(completion: Completion | None, buffer: bytearray | None) -> ScsiResult:
-    """The result of an end (None: plainly GOOD). `buffer` is what was read into, if the caller wants it back as bytes."""
+    """The result of an end (None: plainly GOOD). `buffer` is what was read into, if the caller wants it back as
+    bytes.
+    """
     if completion is None:
         return ScsiResult(0, bytes(buffer) if buffer is not None else b"")
     data = bytes(memoryview(buffer)[: completion.received]) if buffer is not None else b""
@@ -42,7 +44,9 @@ class Task:
         return self._command.ended
 
     def result(self, timeout: float | None = None) -> ScsiResult:
-        """Waits for the end. TimeoutError after `timeout` seconds leaves the task running; otherwise raises as `Session.execute`."""
+        """Waits for the end. TimeoutError after `timeout` seconds leaves the task running; otherwise raises as
+        `Session.execute`.
+        """
         try:
             return result_of(self._command.wait(timeout), self._buffer)
         except DeadlineExceeded as error:
@@ -51,5 +55,7 @@ class Task:
             raise
 
     def cancel(self) -> None:
-        """Nobody wants the result any more; the buffers are free on return. `Session.abort` tells the target as well."""
+        """Nobody wants the result any more; the buffers are free on return. `Session.abort` tells the target as
+        well.
+        """
         self._command.cancel()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """TCP: connecting within a deadline, socket options, and exact reads for the login phase.
 
-What goes wrong before login is complete is one thing to the caller, a device that is not there: NoSuchDevice (ENXIO) with
-the socket's own error as its cause.
+What goes wrong before login is complete is one thing to the caller, a device that is not there: NoSuchDevice (ENXIO)
+with the socket's own error as its cause.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
 
 from swd.errors import NoSuchDevice
 from swd.values import Portal
@@ -73,7 +74,7 @@ class Stream:
         return self._deadline.left
 
     @contextlib.contextmanager
-    def _said(self, doing: str):  # type: ignore[no-untyped-def]
+    def _said(self, doing: str) -> Iterator[None]:
         try:
             yield
         except TimeoutError as error:
@@ -86,7 +87,9 @@ class Stream:
 
 
 def connect(portal: Portal, deadline: Deadline, *, congestion: str | None = None) -> Stream:
-    """Tries each address of the portal's host in the resolver's order; the last failure is the cause of NoSuchDevice."""
+    """Tries each address of the portal's host in the resolver's order; the last failure is the cause of
+    NoSuchDevice.
+    """
     try:
         addresses = socket.getaddrinfo(portal.host, portal.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

@@ -499,7 +499,16 @@ class SnackRequest(Pdu):
     """11.16."""
 
     opcode = Opcode.SNACK_REQUEST
-    layout = (FINAL, Bits("type", 1, 0x0F), LUN, ITT, TTT, EXP_STAT_SN, Number("beg_run", 40, 4), Number("run_length", 44, 4))
+    layout = (
+        FINAL,
+        Bits("type", 1, 0x0F),
+        LUN,
+        ITT,
+        TTT,
+        EXP_STAT_SN,
+        Number("beg_run", 40, 4),
+        Number("run_length", 44, 4),
+    )
     final: bool = True
     type: int = 0
     lun: int = 0

@@ -208,3 +208,7 @@ def _with(options: Options, setting: Setting) -> Options:
         return option_rules.read({setting.key: setting.value}, options, source=setting.place)
     except TypeError as error:  # in a program a wrong type is a TypeError; in a file it is a wrong value like any other
         raise InvalidArgument(str(error)) from error
+    except InvalidArgument as error:
+        if error.reason.startswith(setting.place):
+            raise
+        raise InvalidArgument(f"{setting.place}: {setting.key}: {error.reason}") from error

@@ -106,9 +106,11 @@ def read_file(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise SwdError(f"cannot read the secret file {path}: {error.strerror}", errno=error.errno) from error
-    with os.fdopen(fd, "rb") as file:
+    try:
         _check_private(path, os.fstat(fd))
-        return file.read(_LARGEST).partition(b"\n")[0].rstrip(b"\r")
+        return os.read(fd, _LARGEST).partition(b"\n")[0].rstrip(b"\r")
+    finally:
+        os.close(fd)
 
 
 def _check_private(path: str, found: os.stat_result) -> None:

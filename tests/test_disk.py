@@ -214,7 +214,7 @@ def test_negative_numbers(disk: Disk) -> None:
         assert caught.value.errno == errno.EINVAL
 
 
-def test_wrong_types(disk: Disk) -> None:
+def test_wrong_types(unit: RamUnit, disk: Disk) -> None:
     calls: list[Callable[[], object]] = [
         lambda: disk.pread(1.0, 0),  # type: ignore[arg-type]
         lambda: disk.pread(1, "0"),  # type: ignore[arg-type]
@@ -239,6 +239,7 @@ def test_wrong_types(disk: Disk) -> None:
     for call in calls:
         with pytest.raises(TypeError):
             call()
+    assert unit.log == []  # found out before anything was asked of the unit
 
 
 def test_any_contiguous_buffer_will_do(unit: RamUnit, disk: Disk) -> None:
@@ -315,6 +316,13 @@ def test_flush_discard_and_zero_reach_the_unit(unit: RamUnit, disk: Disk) -> Non
 # ---- threads
 
 
+def until_one_waits(unit: RamUnit, thread: threading.Thread) -> None:
+    """Until a thread waits for the unit's lock; it fails if `thread` ends without that."""
+    while not unit.lock.waiting:
+        assert thread.is_alive(), "it did not wait for the lock"
+        thread.join(0.001)
+
+
 def test_neighbours_in_one_block_do_not_undo_each_other(unit: RamUnit) -> None:
     """Two Disks, two threads, the two halves of a block, many times over."""
     turns, start = 300, threading.Barrier(2)
@@ -349,8 +357,7 @@ def test_aligned_and_unaligned_writes_wait_for_each_other(unit: RamUnit, disk: D
     so_far = len(unit.log)
     other = threading.Thread(target=disk.pwrite, args=second)
     other.start()
-    while not unit.lock.waiting:
-        other.join(0.001)
+    until_one_waits(unit, other)
     assert len(unit.log) == so_far
     unit.gate.set()
     one.join(10)
@@ -525,11 +532,10 @@ def test_read_many_makes_as_many_calls_for_ten_times_as_much() -> None:
 
 
 def test_write_many_respects_a_read_modify_write(unit: RamUnit, disk: Disk) -> None:
+    thread = threading.Thread(target=disk.write_many, args=([0, 5 * 512], bytes(1024)))
     with unit.lock.modify(3, 1):
-        thread = threading.Thread(target=disk.write_many, args=([0, 5 * 512], bytes(1024)))
         thread.start()
-        while not unit.lock.waiting:
-            thread.join(0.001)
+        until_one_waits(unit, thread)
         assert unit.log == []
     thread.join(10)
     assert unit.log == [("batch write", 0, 2)]

@@ -68,6 +68,8 @@ def test_block_limits() -> None:
 def test_block_limits_of_an_older_standard_end_early() -> None:
     body = struct.pack(">BBHII", 0, 0, 8, 8192, 256)
     assert inquiry.parse_block_limits(page(0xB0, body)) == inquiry.BlockLimits(8, 8192, 256)
+    half = page(0xB0, body + (7).to_bytes(4, "big") + b"\xff\xff")  # ends within MAXIMUM UNMAP LBA COUNT
+    assert inquiry.parse_block_limits(half) == inquiry.BlockLimits(8, 8192, 256)
     with pytest.raises(ProtocolViolation):
         inquiry.parse_block_limits(page(0xB0, body[:11]))
 

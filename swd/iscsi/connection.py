@@ -66,8 +66,22 @@ def _login(stream: Stream, config: LoginConfig) -> Negotiated | Redirect:
     while isinstance(step, bytes):
         stream.send(step)
         bhs = stream.read(BHS_LENGTH)
-        step = machine.receive(bhs, _data_segment(stream, bhs))
+        data = _data_segment(stream, bhs)
+        try:
+            step = machine.receive(bhs, data)
+        except LoginRefused as error:
+            raise _naming(error, config.target_name, stream.portal) from None
     return step
+
+
+def _naming(error: LoginRefused, target_name: str | None, portal: Portal) -> LoginRefused:
+    """The same refusal, saying by whom: the machine does not know where it runs."""
+    return type(error)(
+        f"{target_name or 'discovery'} at {portal}: {error.reason}",
+        errno=error.errno,
+        status_class=error.status_class,
+        status_detail=error.status_detail,
+    )
 
 
 def _data_segment(stream: Stream, bhs: bytes) -> bytes:

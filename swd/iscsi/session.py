@@ -87,6 +87,7 @@ class Session:
         self, portal: Portal, target_name: str | None, *, chap: Chap | None, options: Options, initiator_name: str
     ) -> None:
         self.options = options
+        self.portal = portal
         config = LoginConfig(
             initiator_name=initiator_name,
             target_name=target_name,
@@ -331,6 +332,8 @@ class Session:
         self.close(force=kind is not None and not issubclass(kind, Exception))
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_pump"):  # in a traceback of its own login
+            return f"<Session at {self.portal}, not logged in>"
         state = "alive" if self.alive else "closed" if self._closed else "dead"
         return f"<Session {self.parameters.target_name or 'discovery'} at {self.portal}, {state}>"
 

@@ -41,7 +41,7 @@ class Stream:
 
     def __init__(self, sock: socket.socket, portal: Portal, deadline: Deadline) -> None:
         self._sock = sock
-        self._portal = portal
+        self.portal = portal
         self._deadline = deadline
 
     def send(self, data: bytes) -> None:
@@ -79,11 +79,11 @@ class Stream:
             yield
         except TimeoutError as error:
             raise NoSuchDevice(
-                f"{self._portal} was silent for {self._deadline.seconds:g} s before login was complete; "
+                f"{self.portal} was silent for {self._deadline.seconds:g} s before login was complete; "
                 "is that an iSCSI target? (login_timeout= allows more time)"
             ) from error
         except OSError as error:
-            raise NoSuchDevice(f"{self._portal}: lost while {doing} it during login: {words(error)}") from error
+            raise NoSuchDevice(f"{self.portal}: lost while {doing} it during login: {words(error)}") from error
 
 
 def connect(portal: Portal, deadline: Deadline, *, congestion: str | None = None) -> Stream:

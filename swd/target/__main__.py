@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)  # before any thread is made: all of them inherit it
     media: list[Medium] = []
     try:
-        server = TargetServer([_target(options, media)], options.portal, public=options.public)
+        target = _target(options, media)
+        server = TargetServer([target], options.portal, discovery_chap=target.chap, public=options.public)
         with server:
             print(f"ready {IscsiDev(server.portal, options.name, field(0))}", flush=True)
             signal.sigwait(stop_signals)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user has at hand: `swdctl` in a process of its own, a target in another, and hosts that are network namespaces."""
+"""What a user has at hand: `swdctl` in a process of its own, a target in another, and hosts that are network
+namespaces."""
 
 from __future__ import annotations
 

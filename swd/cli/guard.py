@@ -72,7 +72,7 @@ def check_content(name: str, size: int, pread: Callable[[int, int], bytes], way_
         raise DeviceBusy(f"{name} holds {held}: nothing was written.\nIf that may be lost, say {way_out}.")
 
 
-def check_attached(name: str, identity: str, sysfs: Path = SYSFS) -> None:
+def check_attached(name: str, identity: str, sysfs: Path | None = None) -> None:
     """Raise DeviceBusy if this host's kernel has a disk with the same designator. `identity` as `Disk.identity`."""
     disk = attached(identity, sysfs)
     if disk is not None:
@@ -82,12 +82,12 @@ def check_attached(name: str, identity: str, sysfs: Path = SYSFS) -> None:
         )
 
 
-def attached(identity: str, sysfs: Path = SYSFS) -> str | None:
+def attached(identity: str, sysfs: Path | None = None) -> str | None:
     """The kernel's name of the disk with this designator (`naa.6001...`, `eui....`), or None. Reads sysfs only."""
     wanted = _normal(identity)
     if not wanted:
         return None
-    for device in sorted(sysfs.glob("block/*/device")):
+    for device in sorted((sysfs or SYSFS).glob("block/*/device")):
         if wanted in _designators(device):
             return device.parent.name
     return None

@@ -180,7 +180,7 @@ class _Group(click.Group):
     """A group whose commands are made when they are asked for: help lists the table, and nothing is imported for it."""
 
     def __init__(self, prefix: str = "", **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(no_args_is_help=False, **settings)  # its status differs between versions of click
         self._prefix = prefix
 
     def _words(self) -> Iterator[str]:
@@ -206,7 +206,7 @@ def application() -> click.Group:
         params=[_VERSION, *_common()],
         help="Remote SCSI disks over iSCSI, in user space: discover, read, write, copy and control them.",
         epilog=_EPILOG,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 110},
     )
 
 
@@ -231,7 +231,7 @@ def run(words: Sequence[str]) -> int:
 def _report_usage(error: click.UsageError, words: Sequence[str]) -> int:
     from swd.cli.explain import Exit
 
-    if isinstance(error, click.exceptions.NoArgsIsHelpError) or "--json" not in words:
+    if "--json" not in words:
         error.show()
         return int(Exit.USAGE)
     return _report(UsageProblem(error.format_message()), words)

@@ -72,8 +72,15 @@ def _columns(data: Mapping[str, Any]) -> Iterable[str]:
         yield from (_INDENT + line for line in _block(value))
 
 
+_UNITS: Final = {"_bytes": "", "_mb_s": " MB/s", "_iops": " IOPS", "_ms": " ms"}
+
+
 def heading(key: str) -> str:
-    return printable(key.removesuffix("_bytes").replace("_", " "))
+    """A field's name for people: `read_mb_s` is `read MB/s`."""
+    for suffix, unit in _UNITS.items():
+        if key.endswith(suffix):
+            key = key.removesuffix(suffix) + unit
+    return printable(key.replace("_", " "))
 
 
 def cell(value: Any, key: str = "") -> str:

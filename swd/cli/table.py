@@ -86,6 +86,7 @@ _SERVE: Final = (
     Option(("--target-secret-file",), "File (0600) with the target's secret.", "file", "FILE"),
     Option(("--header-digest",), "crc32c, none, or a list by preference.", "text", "LIST", "crc32c,none"),
     Option(("--data-digest",), "As --header-digest, for data.", "text", "LIST", "crc32c,none"),
+    Option(("--public",), "Listen on an address that others can reach, too.", "flag", default=False),
 )
 
 VERBS: Final[tuple[Verb, ...]] = (
@@ -197,7 +198,8 @@ VERBS: Final[tuple[Verb, ...]] = (
     Verb(
         "target serve",
         "Serve local DEVs from the embedded target until Ctrl-C. For demonstrations and tests, not for real data.\n\n"
-        "With --user, secrets come from --secret-file or SWD_CHAP_SECRET (mutual: SWD_CHAP_TARGET_SECRET).",
+        "With --user, secrets come from --secret-file or SWD_CHAP_SECRET (mutual: SWD_CHAP_TARGET_SECRET); discovery "
+        "asks for them too.",
         "swd.cli.verbs.serve:serve",
         options=_SERVE,
     ),
@@ -206,6 +208,7 @@ VERBS: Final[tuple[Verb, ...]] = (
         "The whole story on an embedded target, in seconds; with a DEV, the read-only part on your own target.",
         "swd.cli.verbs.demo:demo",
         (Argument("dev", "[DEV]", "dev", required=False),),
+        gate="devices",
         options_key=True,
     ),
 )

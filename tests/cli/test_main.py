@@ -105,10 +105,11 @@ def test_wrong_usage_is_2_with_words_and_in_json(ctl: Callable[..., Any], words:
     assert json.loads(ended.err)["error"]["errno"] == 2
 
 
-def test_no_words_at_all_is_help_and_2(ctl: Callable[..., Any]) -> None:
-    ended = ctl()
-    assert ended.status == 2
-    assert "Usage: swdctl" in ended.err
+def test_no_words_at_all_is_2_and_leads_to_help(ctl: Callable[..., Any]) -> None:
+    for words in ((), ("phase",), ("target",)):
+        ended = ctl(*words)
+        assert (ended.status, ended.out) == (2, "")
+        assert "--help" in ended.err
 
 
 @pytest.mark.usefixtures("examples")

@@ -32,7 +32,7 @@ class Transfer:
     destination: str
     length_bytes: int
     seconds: float
-    mb_per_second: float
+    speed_mb_s: float
     verified: bool | None = None
 
 

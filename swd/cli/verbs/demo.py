@@ -25,7 +25,7 @@ from swd.cli.call import Call
 from swd.cli.progress import size_text
 from swd.cli.story import Step, Story
 from swd.cli.verbs import tour
-from swd.cli.verbs.tour import Figure, figure, negotiated, read_all, reads_at_random
+from swd.cli.verbs.tour import CAPTION, CHUNK, Figure, mb_s, negotiated, read_all, reads_at_random
 from swd.driver import Driver, phase
 from swd.errors import AuthenticationFailed, MediumError, NetworkNotInitialized
 from swd.target.config import Lun, TargetConfig
@@ -40,7 +40,6 @@ TARGET: Final = "iqn.2026-01.org.example:demo"
 BLOCK_SIZES: Final = {0: 512, 1: 4096}  # LUN -> bytes
 SIZE: Final = 128 << 20
 AMOUNT: Final = 64 << 20
-CHUNK: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,6 @@ def demo(call: Call, *, dev: str | None) -> Demo | list[Figure]:
     """Text: the steps are printed as they happen, and the figures are the answer. JSON: all of it at the end."""
     story = Story(silent=call.json)
     figures = tour.tour(call, story, dev) if dev is not None else _own_target(story)
-    story.say()
     return Demo(story.steps, figures) if call.json else figures
 
 
@@ -72,12 +70,14 @@ def _own_target(story: Story) -> list[Figure]:
         _discover(story, stage)
         figures = []
         for lun in BLOCK_SIZES:
-            figures += _write_and_compare(story, stage, lun)
+            _login(story, stage, lun)
+            figures.append(_write_and_compare(story, stage, lun))
         _wrong_secret(story, stage)
     with story.step("leave") as told:
         told.result = f"logged out, target stopped, {name} removed"
         if os.path.exists(name):
             raise MediumError(f"{name} is still there")
+    story.say(f"\nFigures with both ends in this one process, digests on. {CAPTION}")
     return figures
 
 
@@ -134,7 +134,7 @@ def _target(story: Story, folder: Path) -> Iterator[Stage]:
                 luns[lun] = Lun(medium, block_size)
             required = ("crc32c",)
             config = TargetConfig(TARGET, luns, chap=chap, header_digest=required, data_digest=required)
-            server = stack.enter_context(TargetServer(targets=[config], portal="127.0.0.1:0"))
+            server = stack.enter_context(TargetServer([config], discovery_chap=chap))
             sizes = " and ".join(str(size) for size in BLOCK_SIZES.values())
             told.result = f"{TARGET} at {server.portal}: sparse files of {size_text(SIZE)} in blocks of {sizes} bytes"
         yield Stage(server, server.portal, chap, options)
@@ -152,12 +152,12 @@ def _phase(story: Story, stage: Stage) -> None:
     with Driver() as driver:
         with story.step("phase") as told:
             phase.begin(evidence="swdctl demo")
-            before, start = stage.server.counts["accepts"], time.perf_counter()
+            before, start = stage.server.statistics["accepts"], time.perf_counter()
             try:
                 driver.open(stage.dev(0), os.O_RDONLY, **stage.options)
             except NetworkNotInitialized as error:
                 milliseconds = (time.perf_counter() - start) * 1000
-                seen = stage.server.counts["accepts"] - before
+                seen = stage.server.statistics["accepts"] - before
                 name = errno.errorcode[error.errno or 0]
                 told.result = (
                     f"network not tried yet: open is {name} in {milliseconds:.1f} ms, the target saw {seen} connections"
@@ -169,7 +169,7 @@ def _phase(story: Story, stage: Stage) -> None:
             fd = driver.open(stage.dev(0), os.O_RDONLY, **stage.options)
             first = driver.pread(fd, 512, 0)
             driver.close(fd)
-            seen = stage.server.counts["accepts"] - before
+            seen = stage.server.statistics["accepts"] - before
             told.result = (
                 f"first attempt over: the same open works, read {len(first)} bytes, the target saw {seen} connection"
             )
@@ -181,9 +181,7 @@ def _discover(story: Story, stage: Stage) -> None:
         told.result = f"SendTargets at {stage.portal} names {', '.join(target.name for target in found)}"
 
 
-def _write_and_compare(story: Story, stage: Stage, lun: int) -> list[Figure]:
-    """64 MiB of random bytes onto a unit, and back."""
-    wrote = os.urandom(AMOUNT)
+def _login(story: Story, stage: Stage, lun: int) -> None:
     with (
         story.step("login") as told,
         swd.connect(str(stage.portal), TARGET, chap=stage.chap, **_digests(stage)) as session,
@@ -191,22 +189,29 @@ def _write_and_compare(story: Story, stage: Stage, lun: int) -> list[Figure]:
     ):
         shape = f"{size_text(disk.size)} in {disk.block_size}-byte blocks"
         told.result = f"LUN {lun}: {negotiated(session.parameters)}; {shape}"
-    blocks = f"{BLOCK_SIZES[lun]}-byte blocks"
+
+
+def _write_and_compare(story: Story, stage: Stage, lun: int) -> Figure:
+    """64 MiB of random bytes onto a unit, and back."""
+    wrote = os.urandom(AMOUNT)
     with swd.open(stage.dev(lun), "r+b", **stage.options) as disk:
         with story.step("write") as told:
-            seconds = _write(disk, wrote)
+            writing = _write(disk, wrote)
             told.result = f"LUN {lun}: {size_text(AMOUNT)} of random bytes, flushed, CRC32C {swd.crc32c(wrote):08x}"
-        figures = [figure(f"write, {blocks}", AMOUNT, seconds)]
         with story.step("compare") as told:
             start = time.perf_counter()
-            got, seconds = read_all(disk, AMOUNT)
+            got, reading = read_all(disk, AMOUNT)
             if swd.crc32c(got) != swd.crc32c(wrote) or got != wrote:
                 raise MediumError("other bytes came back than were written")
-            verified = time.perf_counter() - start
+            verifying = time.perf_counter() - start
             told.result = f"LUN {lun}: read back, CRC32C {swd.crc32c(got):08x}, every byte equal"
-        figures += [figure(f"read, {blocks}", AMOUNT, seconds), figure(f"read and compare, {blocks}", AMOUNT, verified)]
-        figures.append(reads_at_random(disk, AMOUNT, f"4096-byte reads at random, 32 at once, {blocks}"))
-    return figures
+        return Figure(
+            f"LUN {lun}, {BLOCK_SIZES[lun]}-byte blocks",
+            mb_s(AMOUNT, writing),
+            mb_s(AMOUNT, reading),
+            mb_s(AMOUNT, verifying),
+            reads_at_random(disk, AMOUNT),
+        )
 
 
 def _digests(stage: Stage) -> dict[str, Any]:

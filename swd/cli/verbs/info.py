@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import swd
 from swd.cli import render
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from swd.disk import Disk
 
 
+TIMERS: Final = ("timeout", "login_timeout", "replacement_timeout")
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A unit of any driver. Sizes in bytes."""
+    """A unit of any driver. Sizes in bytes, times in seconds."""
 
     device: str
     size_bytes: int
@@ -30,6 +33,7 @@ class Device:
     read_only: bool
     identity: str
     session: dict[str, object] | None = None
+    timers: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +73,23 @@ def _remote(call: Call, dev: str, parsed: IscsiDev) -> Device:
     with connect(call, parsed) as session:
         facts: dict[str, object] = {"portal": str(parsed.portal), "target": parsed.target, "lun": lun_text(parsed.lun)}
         facts |= render.plain(session.parameters)
-        with session.unit(parsed.lun) as disk:
-            return _device(dev, disk, facts)
+        timers = {name: getattr(session.options, name) for name in TIMERS}
+        with session.unit(parsed.lun, writable=False) as disk:
+            return _device(dev, disk, facts, timers)
 
 
-def _device(dev: str, disk: Disk, session: dict[str, object] | None = None) -> Device:
+def _device(
+    dev: str, disk: Disk, session: dict[str, object] | None = None, timers: dict[str, float] | None = None
+) -> Device:
     return Device(
-        dev, disk.size, disk.block_size, disk.physical_block_size, disk.read_only, disk.identity or "none", session
+        dev,
+        disk.size,
+        disk.block_size,
+        disk.physical_block_size,
+        disk.read_only,
+        disk.identity,
+        session,
+        timers,
     )
 
 

@@ -47,6 +47,7 @@ def serve(
     target_secret_file: str | None,
     header_digest: str,
     data_digest: str,
+    public: bool,
 ) -> None:
     """Prints the ready line when the port listens, the counts at the end; a signal ends it, with its status."""
     chap = _chap(
@@ -61,14 +62,14 @@ def serve(
             header_digest=_digests(header_digest),
             data_digest=_digests(data_digest),
         )
-        server = stack.enter_context(TargetServer(targets=[config], portal=portal))
+        server = stack.enter_context(TargetServer([config], portal, discovery_chap=chap, public=public))
         devices = tuple(str(IscsiDev(server.portal, target, number)) for number in units)
         auth = "none" if chap is None else "CHAP, mutual" if chap.mutual else "CHAP"
         _emit(call, Serving(True, str(server.portal), target, auth, devices))
         try:
             threading.Event().wait()
         except (KeyboardInterrupt, Terminated):
-            _emit(call, dict(server.counts))
+            _emit(call, server.statistics)
             raise
 
 

@@ -31,16 +31,21 @@ QUEUE_DEPTH: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A row of the table at the end."""
+    """A row of the table at the end; None was not measured. MB are 10^6 bytes; `verified` is read and compared."""
 
-    what: str
-    mb_per_second: float
-    iops: int | None = None
+    unit: str
+    write_mb_s: int | None
+    read_mb_s: int
+    verified_mb_s: int
+    random_read_iops: int | None
 
 
-def figure(what: str, count: int, seconds: float, operations: int | None = None) -> Figure:
-    """`count` bytes, or that many bytes in so many operations, in `seconds`."""
-    return Figure(what, round(count / seconds / 1e6), None if operations is None else round(operations / seconds))
+CAPTION: Final = f"Random reads are of {size_text(RANDOM_SIZE)}, {QUEUE_DEPTH} at once."
+
+
+def mb_s(count: int, seconds: float) -> int:
+    """Megabytes (10^6 bytes) a second."""
+    return round(count / seconds / 1e6)
 
 
 def negotiated(agreed: Negotiated) -> str:
@@ -60,13 +65,15 @@ def read_all(disk: Disk, length: int) -> tuple[bytearray, float]:
     return data, time.perf_counter() - start
 
 
-def reads_at_random(disk: Disk, length: int, what: str) -> Figure:
-    """Small reads at random places of the first `length` bytes, many of them under way at once."""
+def reads_at_random(disk: Disk, length: int) -> int | None:
+    """Small reads at random places of the first `length` bytes, many under way at once: how many a second."""
+    if length < RANDOM_SIZE:
+        return None
     places = random.Random(0)
     offsets = [places.randrange(length // RANDOM_SIZE) * RANDOM_SIZE for _ in range(RANDOM_READS)]
     start = time.perf_counter()
     disk.read_many(offsets, RANDOM_SIZE, queue_depth=QUEUE_DEPTH)
-    return figure(what, RANDOM_READS * RANDOM_SIZE, time.perf_counter() - start, RANDOM_READS)
+    return round(RANDOM_READS / (time.perf_counter() - start))
 
 
 def tour(call: Call, story: Story, dev: str) -> list[Figure]:
@@ -106,7 +113,7 @@ def _discover(call: Call, story: Story, parsed: IscsiDev) -> None:
         except SwdError as error:  # many targets let an initiator in, but do not let him ask
             told.result = f"not allowed here ({error.reason.splitlines()[0]})"
         else:
-            told.result = f"{len(found)} targets by SendTargets at {parsed.portal}"
+            told.result = f"SendTargets at {parsed.portal} names {', '.join(target.name for target in found)}"
 
 
 def _read_twice(story: Story, disk: Disk) -> list[Figure]:
@@ -116,12 +123,10 @@ def _read_twice(story: Story, disk: Disk) -> list[Figure]:
         first, seconds = read_all(disk, length)
         told.result = f"{size_text(length)} in order, CRC32C {swd.crc32c(first):08x}"
     with story.step("again") as told:
+        start = time.perf_counter()
         second, _ = read_all(disk, length)
         same = first == second
-        told.result = (
-            "the same bytes" if same else "other bytes: somebody writes to this unit, or the path damages data"
-        )
-    figures = [figure(f"read {size_text(length)} in order", length, seconds)]
-    if length >= RANDOM_SIZE:
-        figures.append(reads_at_random(disk, length, f"{RANDOM_SIZE}-byte reads at random, {QUEUE_DEPTH} at once"))
-    return figures
+        verified = time.perf_counter() - start
+        told.result = "the same bytes" if same else "other bytes: somebody writes here, or the path damages data"
+    story.say(f"\n{CAPTION}")
+    return [Figure("yours", None, mb_s(length, seconds), mb_s(length, verified), reads_at_random(disk, length))]

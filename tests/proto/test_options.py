@@ -117,7 +117,8 @@ def test_what_is_not_built_says_so(key: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("timeout", []), ("timeout", True), ("queue_depth", 1.5), ("header_digest", 3), ("user", 3), ("isid", 3)]
+    ("key", "value"),
+    [("timeout", []), ("timeout", True), ("queue_depth", 1.5), ("header_digest", 3), ("user", 3), ("isid", 3)],
 )
 def test_wrong_types(key: str, value: object) -> None:
     with pytest.raises(TypeError, match=key):

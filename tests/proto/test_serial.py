@@ -9,7 +9,9 @@ import pytest
 
 from swd.proto import serial
 
-EDGES = sorted({(base + step) % 2**32 for base in (0, 2**30, 2**31, 3 * 2**30, 2**32 - 1) for step in (-2, -1, 0, 1, 2)})
+EDGES = sorted(
+    {(base + step) % 2**32 for base in (0, 2**30, 2**31, 3 * 2**30, 2**32 - 1) for step in (-2, -1, 0, 1, 2)}
+)
 PAIRS = list(itertools.product(EDGES, EDGES))
 
 

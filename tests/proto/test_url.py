@@ -240,7 +240,23 @@ def test_portals(text: str, portal: Portal) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":99", "host:", "host:65536", "host:+1", "a b", "h\u00f6st", "[host]:1", "[::1", "[::1]x", "::1%", "1.2.3", "-h", "a/b", "a\n"],
+    [
+        "",
+        ":99",
+        "host:",
+        "host:65536",
+        "host:+1",
+        "a b",
+        "h\u00f6st",
+        "[host]:1",
+        "[::1",
+        "[::1]x",
+        "::1%",
+        "1.2.3",
+        "-h",
+        "a/b",
+        "a\n",
+    ],
 )
 def test_text_that_is_no_portal(text: str) -> None:
     with pytest.raises(InvalidArgument, match="no portal") as caught:

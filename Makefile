@@ -34,8 +34,8 @@ test-deps:
 	@tools/test-deps
 
 lint: build
-	@$(BIN)/ruff check --quiet .
-	@$(BIN)/cython-lint --quiet swd
+	@$(BIN)/ruff check --quiet --output-format concise .
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint swd
 	@$(BIN)/python tools/licences.py
 
 types: build

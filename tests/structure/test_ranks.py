@@ -26,6 +26,8 @@ RANKS = (
 )
 HOME = {name: (rank, group) for rank, *group in RANKS for name in group}
 
+FREE = "swd.__version__"  # a literal, which stands above nothing
+
 SOCKETS = {"socket", "ssl", "select", "selectors", "socketserver", "asyncio"}
 MAY_NOT_KNOW = {
     "swd.values": SOCKETS | {"time", "threading", "logging", "random", "secrets", "os", "numpy"},
@@ -60,7 +62,7 @@ def faults(top: Path) -> list[str]:
     for use in imports.read(top):
         where = f"{use.path.relative_to(top)}:{use.line}: {use.importer} (rank {{}}) imports {use.imported} (rank {{}})"
         ours, theirs = placed(use.importer), placed(use.imported)
-        if ours is None or theirs is None:
+        if ours is None or theirs is None or use.imported == FREE:
             continue
         (our_rank, our_group), (their_rank, their_group) = HOME[ours], HOME[theirs]
         if our_rank < their_rank or (our_rank == their_rank and our_group != their_group):

@@ -24,7 +24,8 @@ FOLDERS_OF_A_MACHINE = ("home", "root", "work", "Users", "tmp/dv")
 ABSOLUTE = re.compile(r"(?<![\w.}])/(?:" + "|".join(FOLDERS_OF_A_MACHINE) + r")(?:/\w|\s|$|[\"'`])")
 LEFT_UNDONE = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX"]) + r")\b")
 
-OWN_FOLDERS = {"model", "golden", "conformance", "interop", "guest", "soak", "structure", "packaging", "bench", "demo"}
+OWN_FOLDERS = {"acceptance", "conformance", "golden", "guest", "interop", "model", "packaging", "soak", "structure"}
+MIRRORS = {"target_server": "target", "crc": "_crc32c.pyx", "engine": "_engine.pyx", "pump": "_fastpath.pyx"}
 
 
 def load(path: Path) -> ModuleType:
@@ -86,13 +87,14 @@ def test_every_source_has_its_licence_line() -> None:
 
 
 def test_the_tests_mirror_the_package() -> None:
-    """A folder of tests for each package of swd that has modules; no other folder but those that stand for
-    themselves."""
-    packages = {path.parts[1] for path in files() if path.parts[0] == "swd" and len(path.parts) > 2 and text(path)}
-    folders = {path.parts[1] for path in files() if path.parts[0] == "tests" and path.name.startswith("test_")}
-    folders = {name for name in folders if (ROOT / "tests" / name).is_dir()}
-    assert packages - folders == set()
-    assert folders - packages - OWN_FOLDERS == set()
+    """Tests for each package and compiled module; no folder but mirrors and those that stand for themselves."""
+    sources = [path for path in files() if path.parts[0] == "swd" and text(path)]
+    parts = {path.parts[1] for path in sources if len(path.parts) > 2 or path.suffix == ".pyx"}
+    tests = [path for path in files() if path.parts[0] == "tests" and path.name.startswith("test_")]
+    folders = {path.parts[1] for path in tests if len(path.parts) > 2}
+    mirrored = {MIRRORS.get(name, name) for name in folders - OWN_FOLDERS}
+    assert parts - mirrored == set()
+    assert mirrored - parts == set()
 
 
 def test_the_suite_is_no_package() -> None:

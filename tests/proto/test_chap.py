@@ -56,8 +56,8 @@ def test_binary_values_are_read_in_each_form(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "0x", "0b", "0x1", "0x123", "0xgg", "0x 12", "12", "ab", "0b=", "0bAA", "0bAAE", "0bAB==", "0bAA==\n", "0b****",
-     "0x" + "00" * 1025, "0b" + "A" * 1400, "0x\u0661\u0661", "0b\u0661\u0661\u0661\u0661"],
+    ["", "0x", "0b", "0x1", "0x123", "0xgg", "0x 12", "12", "ab", "0b=", "0bAA", "0bAAE", "0bAB==", "0bAA==\n",
+     "0b****", "0x" + "00" * 1025, "0b" + "A" * 1400, "0x\u0661\u0661", "0b\u0661\u0661\u0661\u0661"],
 )  # fmt: skip
 def test_binary_values_that_are_malformed(text: str) -> None:
     with pytest.raises(ProtocolViolation):
@@ -221,7 +221,7 @@ def test_a_target_without_a_secret_of_its_own_is_not_mutual() -> None:
 
 def test_credentials_that_prove_nothing_are_refused() -> None:
     short = Chap("me", "x" * 11)
-    with pytest.raises(InvalidArgument, match="shorter than 12.*chap_short_secret"):
+    with pytest.raises(InvalidArgument, match=r"shorter than 12.*chap_short_secret"):
         chap.check(short)
     chap.check(short, short_secret=True)
     with pytest.raises(InvalidArgument, match="the target's"):

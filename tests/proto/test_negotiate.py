@@ -13,11 +13,11 @@ from swd.errors import LoginRefused, ProtocolViolation, SwdError
 from swd.proto import keys, negotiate
 from swd.proto.keys import Value
 from swd.proto.negotiate import Initiator, answer
-from swd.proto.options import Options, read
+from swd.proto.options import DEFAULTS, Options, read
 
 
 def settled(
-    answers: list[tuple[str, str]], options: Options = Options(), *, discovery: bool = False
+    answers: list[tuple[str, str]], options: Options = DEFAULTS, *, discovery: bool = False
 ) -> dict[str, Value]:
     us = Initiator(options, discovery=discovery)
     us.offers()

@@ -187,6 +187,7 @@ cdef class Engine:
     cdef int where(self, iovec *place) noexcept nogil
     cdef int received(self, size_t n) noexcept nogil
     cdef object completion(self, Task *task)
+    cdef object left_open(self, Task *task)
     cdef object death(self)
     cdef EventNode *steal_events(self) noexcept nogil
     # its own

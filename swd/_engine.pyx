@@ -891,6 +891,12 @@ cdef class Engine:
         """The PDUs that nobody asked for, each once."""
         return events_of(self.steal_events())
 
+    cdef object left_open(self, Task *task):
+        return OpenTask(
+            task.itt, task.cmd_sn, int.from_bytes(task.lun[:8], "big"), bytes(task.cdb[:16]),
+            task.in_done, task.out_done,
+        )
+
     def leftover(self):
         """What was open when the connection died (or is open now), in the order of CmdSN."""
         cdef int slot
@@ -898,14 +904,16 @@ cdef class Engine:
         tasks = []
         for slot in range(self.slots):
             task = &self.tasks[slot]
-            if task.state in (QUEUED, ACTIVE) and not task.control:
-                tasks.append(OpenTask(
-                    task.itt, task.cmd_sn, int.from_bytes(task.lun[:8], "big"), bytes(task.cdb[:16]),
-                    task.in_done, task.out_done,
-                ))
-        error = self.death()
-        # Those that wait for the window have no CmdSN yet: they come last.
+            if task.state == ACTIVE and not task.control:
+                tasks.append(self.left_open(task))
         tasks.sort(key=lambda left: (left.cmd_sn - self.cmd_sn) & 0xFFFFFFFF)
+        # Those that wait for the window have no CmdSN yet: they come last, in the order in which they will get one.
+        task = self.waiting.head
+        while task != NULL:
+            if not task.control:
+                tasks.append(self.left_open(task))
+            task = task.next
+        error = self.death()
         return Leftover(str(error) if error else "", self.cmd_sn, self.exp_stat_sn, self.max_cmd_sn, tuple(tasks))
 
     def statistics(self):

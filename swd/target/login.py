@@ -114,7 +114,10 @@ class TargetLogin:
         ready, more = stage(request, pairs)
         answers += more
         transit = request.transit and ready
-        agreed = self._agreed(request) if transit and request.nsg == FULL_FEATURE else None
+        agreed = None
+        if transit and request.nsg == FULL_FEATURE:
+            answers += self._declaration()
+            agreed = self._agreed(request)
         if transit:
             self._stage = request.nsg
         return Step(self._response(request, transit, agreed), text.encode(answers), agreed)
@@ -177,7 +180,7 @@ class TargetLogin:
         alias = [("TargetAlias", config.alias)] if config.alias else []
         return [("TargetPortalGroupTag", str(config.portal_group)), *alias]
 
-    def _security(self, _request: LoginRequest, pairs: text.Pairs) -> tuple[bool, text.Pairs]:
+    def _security(self, request: LoginRequest, pairs: text.Pairs) -> tuple[bool, text.Pairs]:
         """Whether the stage may end, and what to answer (6.3.2, 12.1)."""
         given = dict(pairs)
         answers = self._beside_security(pairs)
@@ -192,6 +195,8 @@ class TargetLogin:
                 answers += self._authority.challenge(given)
             elif "CHAP_R" in given:
                 answers += self._authority.verify(given)
+        if request.nsg == FULL_FEATURE and request.transit and self._missing():
+            raise Refusal(INITIATOR_ERROR, "the operational stage cannot be left out: this target insists on a key")
         return self._authority is None or self._authority.done, answers
 
     def _beside_security(self, pairs: text.Pairs) -> text.Pairs:
@@ -211,15 +216,19 @@ class TargetLogin:
         ours = [pair for pair in pairs if pair[0] not in self._asked]
         answered = negotiate.answer(ours, self._mine, discovery=self._discovery)
         self._values.update(answered.values)
-        answers = answered.pairs
-        if not self._declared:
-            answers.append(("MaxRecvDataSegmentLength", keys.write(self._mine["MaxRecvDataSegmentLength"])))
-            self._declared = True
+        answers = answered.pairs + self._declaration()
         if not request.transit:
             return False, answers
         missing = self._missing()
         self._asked.update(name for name, _ in missing)
         return not missing, answers + missing
+
+    def _declaration(self) -> text.Pairs:
+        """Our MaxRecvDataSegmentLength, once; it may come in any stage (13.12)."""
+        if self._declared:
+            return []
+        self._declared = True
+        return [("MaxRecvDataSegmentLength", keys.write(self._mine["MaxRecvDataSegmentLength"]))]
 
     def _missing(self) -> text.Pairs:
         """What has to be asked for because its default is not what we grant. A key that was refused is final."""

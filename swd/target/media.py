@@ -7,6 +7,7 @@ bytes. All methods may be called from many threads at once; overlapping writes m
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from typing import Protocol
@@ -52,7 +53,13 @@ class RamMedium:
         self.size = size
         self.read_only = read_only
         # Private, because only private anonymous memory reads as zeros after MADV_DONTNEED.
-        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+        try:
+            self._memory = mmap.mmap(-1, size, flags=flags)
+        except (OSError, OverflowError) as error:
+            raise MediumError(
+                f"no memory for a RAM disk of {size} bytes; use a smaller one, or a sparse file", errno=errno.ENOMEM
+            ) from error
         self._view = memoryview(self._memory)
 
     def read(self, offset: int, length: int) -> memoryview:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from swd.errors import InvalidArgument, MediumError
+from swd.proto import lun as lun_field
 from swd.target.config import Lun
 from swd.target.media import Medium
 from swd.target.scsi import blocks, inquiry, modes, provisioning
@@ -30,7 +31,7 @@ from swd.target.scsi.reply import (
 )
 
 MAX_TRANSFER = 32 << 20  # bytes of one command: what a write may make the target hold
-MAX_WRITE_SAME = 1 << 30  # bytes
+MAX_WRITE_SAME = 1 << 29  # bytes; also of one UNMAP
 MAX_UNMAP_DESCRIPTORS = 256
 
 
@@ -40,7 +41,7 @@ class LogicalUnit:
     def __init__(self, target_name: str, portal_group: int, lun: int, config: Lun) -> None:
         self.target_name = target_name
         self.portal_group = portal_group
-        self.lun = lun
+        self.lun = lun_field.field(lun)  # unit attentions are kept by field
         self.medium: Medium = config.medium
         self.block_size = config.block_size
         self.physical_block_size = max(config.physical_block_size or 0, config.block_size)

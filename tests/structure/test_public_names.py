@@ -38,7 +38,10 @@ MEMBERS = {
     ),
 }
 # What the ranks below need of a Session; docs/architecture.md, "The seams".
-SEAMS = {"Session": {"read_blocks", "write_blocks", "batch", "alive"}, "Disk": {"unit", "writable"}}
+SEAMS = {
+    "Session": {"read_blocks", "write_blocks", "batch", "alive", "look_in", "close_at_exit"},
+    "Disk": {"unit", "writable"},
+}
 
 NOT_AT_IMPORT = {
     *("numpy", "asyncio", "sqlite3", "rich", "click", "keyring", "socket", "ssl", "logging", "threading", "ctypes"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The login machine against a target that is written out by hand: raw text in, raw text out, and one mistake at a time."""
+"""The login machine against a target written out by hand: raw text in, raw text out, one mistake at a time."""
 
 from __future__ import annotations
 

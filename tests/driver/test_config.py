@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from swd.driver import config, places
 from swd.errors import InvalidArgument, SwdError, Unsupported
 from swd.proto.options import Options

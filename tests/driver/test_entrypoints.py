@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
 from swd.driver import Driver, devsw
 from swd.driver.fdtable import FIRST_FD
 from swd.driver.ioctl import Request
@@ -403,28 +405,20 @@ def test_many_threads_share_one_driver(drv: Driver) -> None:
     """Each thread opens, writes at the shared position, and closes; no number is given to two at once."""
     shared = drv.open(MEM, os.O_RDWR)
     seen: list[int] = []
-    failures: list[BaseException] = []
     start = threading.Barrier(8)
 
-    def work() -> None:
-        try:
-            start.wait(30)
-            for _ in range(16):
-                fd = drv.open("mem://4K", os.O_RDWR)
-                drv.pwrite(fd, threading.get_ident().to_bytes(8, "big") * 64, 0)
-                drv.write(shared, bytes(BLOCK))
-                assert drv.pread(fd, BLOCK, 0)[:8] == threading.get_ident().to_bytes(8, "big")
-                seen.append(fd)
-                drv.close(fd)
-        except BaseException as error:
-            failures.append(error)
+    def work(number: int) -> None:
+        start.wait(30)
+        for _ in range(16):
+            fd = drv.open("mem://4K", os.O_RDWR)
+            drv.pwrite(fd, bytes([number]) * BLOCK, 0)
+            drv.write(shared, bytes(BLOCK))
+            assert drv.pread(fd, BLOCK, 0) == bytes([number]) * BLOCK
+            seen.append(fd)
+            drv.close(fd)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == []
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
     assert drv.lseek(shared, 0, os.SEEK_CUR) == 8 * 16 * BLOCK  # no position was given to two writes
     assert max(seen) <= FIRST_FD + 8
 

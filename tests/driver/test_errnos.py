@@ -7,6 +7,7 @@ import errno
 import socket
 
 import pytest
+
 from swd.driver.errnos import During, translate, translated
 from swd.errors import (
     AuthenticationFailed,

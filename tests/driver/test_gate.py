@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from swd.driver import phase
 
 HOME = str(Path(phase.__file__).resolve().parents[2])

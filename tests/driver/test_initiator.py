@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from swd.driver import initiator
 from swd.errors import InvalidArgument
 from swd.proto.options import Options
@@ -26,8 +27,10 @@ def kernel_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_the_order_of_the_places(kernel_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = initiator.name(Options())
     assert made.startswith(initiator.PREFIX)
-    kernel_file.write_text("## a comment\n#InitiatorName=iqn.2000-01.x:y\nInitiatorName=iqn.2026-01.org.example:kernel
-    \n") assert initiator.name(Options()) == "iqn.2026-01.org.example:kernel"
+    kernel_file.write_text(
+        "## a comment\n#InitiatorName=iqn.2000-01.x:y\nInitiatorName=iqn.2026-01.org.example:kernel \n"
+    )
+    assert initiator.name(Options()) == "iqn.2026-01.org.example:kernel"
     monkeypatch.setenv("SWD_INITIATOR_NAME", "iqn.2026-01.org.example:env")
     assert initiator.name(Options()) == "iqn.2026-01.org.example:env"
     assert initiator.name(Options(initiator_name=NAME)) == NAME
@@ -40,10 +43,11 @@ def test_a_name_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_many_processes_make_one_name() -> None:
-    code = "import sys; from swd.driver import initiator; from pathlib import Path; from swd.proto.options import
-    Options\n" code += "initiator.KERNEL_FILE = Path('/nonexistent'); sys.stdin.read();
-    print(initiator.name(Options()))" environment = {**os.environ, "PYTHONPATH":
-    str(Path(initiator.__file__).resolve().parents[2])} processes = [
+    code = "import sys; from swd.driver import initiator; from pathlib import Path\n"
+    code += "from swd.proto.options import Options\ninitiator.KERNEL_FILE = Path('/nonexistent')\n"
+    code += "sys.stdin.read(); print(initiator.name(Options()))"
+    environment = {**os.environ, "PYTHONPATH": str(Path(initiator.__file__).resolve().parents[2])}
+    processes = [
         subprocess.Popen(
             [sys.executable, "-c", code], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

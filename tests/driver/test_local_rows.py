@@ -11,9 +11,11 @@ import stat
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 import swd
 from swd.driver import Driver, devsw, ioctl
 from swd.driver.ioctl import Request
@@ -107,8 +109,8 @@ def test_the_numbers_are_linuxs(tmp_path: Path) -> None:
 
 def test_what_a_disk_answers(drv: Driver, image: Path) -> None:
     fd = drv.open(f"file://{image}?block_size=4096", os.O_RDWR)
-    answers = {name: drv.ioctl(fd, name) for name in ("BLKGETSIZE64", "BLKSSZGET", "BLKPBSZGET", "BLKROGET",
-    "BLKFLSBUF")} assert answers == {
+    names = ("BLKGETSIZE64", "BLKSSZGET", "BLKPBSZGET", "BLKROGET", "BLKFLSBUF")
+    assert {name: drv.ioctl(fd, name) for name in names} == {
         "BLKGETSIZE64": 64 * BLOCK,
         "BLKSSZGET": 4096,
         "BLKPBSZGET": 4096,
@@ -191,8 +193,10 @@ def test_what_the_driver_writes_is_in_the_file(drv: Driver, image: Path) -> None
     assert image.read_bytes() == bytes(BLOCK) + data + bytes(60 * BLOCK)
 
 
-@pytest.mark.parametrize(("kind", "number"), [("none", "ENXIO"), ("folder", "ENOTBLK"), ("fifo", "ENOTBLK"), ("odd",
-"EINVAL")]) @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+@pytest.mark.parametrize(
+    ("kind", "number"), [("none", "ENXIO"), ("folder", "ENOTBLK"), ("fifo", "ENOTBLK"), ("odd", "EINVAL")]
+)
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
 def test_what_cannot_be_opened(drv: Driver, tmp_path: Path, kind: str, number: str, flags: int) -> None:
     path = tmp_path / kind
     if kind == "folder":
@@ -246,23 +250,16 @@ def test_two_names_of_one_file_share_its_lock(image: Path, tmp_path: Path) -> No
     (tmp_path / "link").symlink_to(image)
     disks = [swd.open(str(path), "r+b") for path in (image, tmp_path / "link")]
     assert disks[0].unit.lock is disks[1].unit.lock
-    start, failures = threading.Barrier(2), list[BaseException]()
+    start = threading.Barrier(2)
 
     def work(disk: swd.Disk, at: int) -> None:
-        try:
-            start.wait(30)
-            for turn in range(200):
-                disk.pwrite(bytes([turn]), at)
-                assert disk.pread(1, at) == bytes([turn])
-        except BaseException as error:
-            failures.append(error)
+        start.wait(30)
+        for turn in range(200):
+            disk.pwrite(bytes([turn]), at)
+            assert disk.pread(1, at) == bytes([turn])
 
-    threads = [threading.Thread(target=work, args=(disk, at)) for at, disk in enumerate(disks)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == []
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, disks, range(2)))
     assert image.read_bytes()[:2] == bytes([199, 199])
     for disk in disks:
         disk.close()

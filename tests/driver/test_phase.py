@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from swd.driver import host, phase, places
 from swd.errors import InvalidArgument, NetworkNotInitialized, SwdError
 from swd.proto.url import parse_dev
@@ -51,8 +52,9 @@ def test_begin_and_complete_tell_their_story(file: Path) -> None:
     done = phase.complete()
     assert (done.phase, done.expires_in) == (ATTEMPTED, None)
     assert done.record()["phase"] == "network-attempted"
-    assert [entry.name for entry in file.parent.iterdir() if "tmp" in entry.name or
-    entry.name.startswith(".phase.json")] == []
+    assert [
+        entry.name for entry in file.parent.iterdir() if "tmp" in entry.name or entry.name.startswith(".phase.json")
+    ] == []
 
 
 @pytest.mark.parametrize("key", ["boot_id", "pid1_start", "net_namespace"])
@@ -97,8 +99,12 @@ def test_a_malformed_file_is_ignored(file: Path, changes: dict[str, Any]) -> Non
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.one_of(st.binary(max_size=300), st.recursive(st.none() | st.integers() | st.text(),
-st.lists).map(json.dumps).map(str.encode)))
+@given(
+    st.one_of(
+        st.binary(max_size=300),
+        st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps).map(str.encode),
+    )
+)
 def test_any_bytes_are_read_without_a_fault(content: bytes) -> None:
     path = Path(os.environ["SWD_RUNTIME_DIR"]) / phase.FILE
     path.write_bytes(content)
@@ -216,9 +222,14 @@ def run(code: str, *, user: int | None = None, **environment: str) -> str:
     It becomes another user after its imports: the interpreter itself may lie where only root can read.
     """
     home = str(Path(phase.__file__).resolve().parents[2])
-    become = "" if user is None else f"os.setgroups([])\nos.setresgid({user}, {user}, {user})\nos.setresuid({user},
-    {user}, {user})\n" script = f"import errno, os\nfrom swd.driver import config, phase, places\nfrom swd.errors
-    import SwdError\nphase.show()\n{become}{code}" done = subprocess.run(
+    become = (
+        f"os.setgroups([])\nos.setresgid({user}, {user}, {user})\nos.setresuid({user}, {user}, {user})\n"
+        if user
+        else ""
+    )
+    imports = "import errno, os\nfrom swd.driver import config, phase, places\nfrom swd.errors import SwdError\n"
+    script = f"{imports}phase.show()\n{become}{code}"
+    done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": home, **environment},
         cwd="/",
@@ -312,8 +323,10 @@ def test_a_begin_cannot_undo_a_complete_of_the_same_moment(file: Path) -> None:
         "    assert phase.show().file, phase.show()\n"
     )
     processes = [
-        subprocess.Popen([sys.executable, "-c", script, act], env={**os.environ, "PYTHONPATH": home},
-        stdin=subprocess.PIPE) for act in ("begin", "begin", "complete")
+        subprocess.Popen(
+            [sys.executable, "-c", script, act], env={**os.environ, "PYTHONPATH": home}, stdin=subprocess.PIPE
+        )
+        for act in ("begin", "begin", "complete")
     ]
     for process in processes:
         assert process.stdin is not None

@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+
 from swd.driver import secrets
 from swd.errors import InvalidArgument, SwdError
 from swd.proto.options import Options

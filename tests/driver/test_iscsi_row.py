@@ -64,7 +64,7 @@ def logouts(server: TargetServer) -> int:
 
 
 def logged_in(server: TargetServer) -> int:
-    """Sessions that logged in and not out. The target counts a logout before it answers it, so this needs no waiting."""
+    """Sessions that logged in and not out. The target counts a logout before it answers: no waiting."""
     return server.statistics["logins"] - logouts(server)
 
 

@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -252,18 +254,16 @@ def attempt(act):
 """
 
 
-def open_to_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shared")
-    for parent in [folder, *folder.parents[:2]]:
-        parent.chmod(0o755)
-    return folder
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that every user can reach: pytest's own lie below one that it keeps to itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
-def test_a_user_reads_the_hosts_phase_first_and_cannot_change_it(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shared = open_to_all(tmp_path_factory)
+def test_a_user_reads_the_hosts_phase_first_and_cannot_change_it(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = shared / "user"
     own.mkdir()
     os.chown(own, NOBODY, NOBODY)
@@ -287,15 +287,13 @@ def test_a_user_reads_the_hosts_phase_first_and_cannot_change_it(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
-def test_a_read_only_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
-    shared = open_to_all(tmp_path_factory)
+def test_a_read_only_folder(shared: Path) -> None:
     code = AS_USER.format(host="/nowhere") + "print(attempt(phase.begin), phase.current().name)"
     assert run(code, user=NOBODY, SWD_RUNTIME_DIR=str(shared), SWD_CONFIG=os.devnull) == "EACCES NETWORK_ATTEMPTED"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
-def test_a_temporary_folder_that_somebody_else_made_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
-    shared = open_to_all(tmp_path_factory)
+def test_a_temporary_folder_that_somebody_else_made_is_refused(shared: Path) -> None:
     shared.chmod(0o1777)
     (shared / f"swd-{NOBODY}").mkdir(mode=0o777)
     code = AS_USER.format(host="/nowhere") + "print(attempt(phase.begin))"

@@ -78,9 +78,9 @@ class Inbox:
         header = BHS_LENGTH + 4 * self._view[at + 4]
         length = int.from_bytes(self._view[at + 5 : at + 8], "big")
         body = at + header + (_DIGEST if self.header_digest else 0)
-        if body > self._end:
-            return None
         if self.header_digest and not self._header_checked:  # before anything that the header says is believed
+            if body > self._end:
+                return None
             self._check(at, header, "header")
             self._header_checked = True
         if length > self.max_segment:

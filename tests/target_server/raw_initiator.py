@@ -207,13 +207,14 @@ class RawInitiator:
         return Ended(header.status, data, sense, header.overflow, header.underflow, header.residual_count, seen)
 
     def _exactly(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            piece = self.sock.recv(count - len(data))
-            if not piece:
+        data = bytearray(count)
+        done = 0
+        while done < count:
+            taken = self.sock.recv_into(memoryview(data)[done:])
+            if not taken:
                 raise EOFError("the target closed the connection")
-            data += piece
-        return data
+            done += taken
+        return bytes(data)
 
 
 def read_10(lba: int, blocks: int) -> bytes:

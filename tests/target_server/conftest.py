@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers for the tests of the target: two RAM disks of one node, on a free port of the loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+
+from swd.target import Lun, RamMedium, TargetConfig, TargetServer
+
+NAME = "iqn.2026-01.org.example:embedded"
+SIZE = 8 << 20
+
+Serve = Callable[..., TargetServer]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """`serve(**settings of TargetConfig)`: a running server; LUN 0 has 512-byte blocks, LUN 1 4096-byte ones."""
+    with ExitStack() as stack:
+
+        def start(portal: str = "127.0.0.1:0", **settings: object) -> TargetServer:
+            luns = {0: Lun(RamMedium(SIZE)), 1: Lun(RamMedium(SIZE), block_size=4096)}
+            config = replace(TargetConfig(NAME, luns), **settings)  # type: ignore[arg-type]
+            return stack.enter_context(TargetServer([config], portal))
+
+        yield start
+
+
+@pytest.fixture
+def server(serve: Serve) -> TargetServer:
+    """One with every setting at its default."""
+    return serve()
+
+
+@pytest.fixture
+def url(server: TargetServer) -> str:
+    """LUN 0 of `server`, for other people's initiators."""
+    return f"iscsi://{server.portal}/{NAME}/0"

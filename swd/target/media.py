@@ -37,6 +37,12 @@ class Medium(Protocol):
     def zero(self, offset: int, length: int) -> None:
         """Make the range read as zeros, and give its storage back where the host can do that."""
 
+    def extent(self, offset: int) -> tuple[bool, int]:
+        """Whether storage stands behind the byte at `offset`, and for how many bytes from there that stays so.
+
+        Where it does not, bytes read as zeros. A medium that cannot tell says that all has storage.
+        """
+
     def flush(self) -> None:
         """Make what was written durable; MediumError if that fails."""
 
@@ -45,7 +51,10 @@ class Medium(Protocol):
 
 
 class RamMedium:
-    """Anonymous memory, zeros at first; pages cost nothing until they are written."""
+    """Anonymous memory, zeros at first; pages cost nothing until they are written.
+
+    `_used` has a byte for each page, 1 once the page may have been written: the kernel does not say it cheaply.
+    """
 
     def __init__(self, size: int, *, read_only: bool = False) -> None:
         if size <= 0:
@@ -61,14 +70,17 @@ class RamMedium:
                 f"no memory for a RAM disk of {size} bytes; use a smaller one, or a sparse file", errno=errno.ENOMEM
             ) from error
         self._view = memoryview(self._memory)
+        self._used = bytearray(-(-size // mmap.PAGESIZE))
 
     def read(self, offset: int, length: int) -> memoryview:
         return self._view[offset : offset + length]
 
     def place(self, offset: int, length: int) -> memoryview | None:
+        self._use(offset, offset + length)
         return self._view[offset : offset + length]
 
     def write(self, offset: int, data: Buffer) -> None:
+        self._use(offset, offset + len(data))
         self._view[offset : offset + len(data)] = data
 
     def zero(self, offset: int, length: int) -> None:
@@ -76,6 +88,7 @@ class RamMedium:
         first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
         last = end // mmap.PAGESIZE * mmap.PAGESIZE
         if first < last and punch_memory(self._memory, first, last - first):
+            self._used[first // mmap.PAGESIZE : last // mmap.PAGESIZE] = bytes((last - first) // mmap.PAGESIZE)
             self._fill(offset, first)
             self._fill(last, end)
         else:
@@ -85,6 +98,16 @@ class RamMedium:
         for at in range(start, end, len(_ZEROS)):
             stop = min(end, at + len(_ZEROS))
             self._view[at:stop] = _ZEROS[: stop - at]
+
+    def extent(self, offset: int) -> tuple[bool, int]:
+        page = offset // mmap.PAGESIZE
+        used = bool(self._used[page])
+        end = self._used.find(not used, page)
+        return used, (self.size if end < 0 else end * mmap.PAGESIZE) - offset
+
+    def _use(self, start: int, end: int) -> None:
+        first, last = start // mmap.PAGESIZE, -(-end // mmap.PAGESIZE)
+        self._used[first:last] = b"\1" * (last - first)
 
     def flush(self) -> None:
         """Memory has no deeper store."""
@@ -143,6 +166,18 @@ class FileMedium:
             return
         for done in range(0, length, len(_ZEROS)):
             self.write(offset + done, _ZEROS[: min(len(_ZEROS), length - done)])
+
+    def extent(self, offset: int) -> tuple[bool, int]:
+        if not hasattr(os, "SEEK_HOLE"):
+            return True, self.size - offset
+        try:
+            data = os.lseek(self._fd, offset, os.SEEK_DATA)
+            if data > offset:
+                return False, min(data, self.size) - offset
+            return True, min(os.lseek(self._fd, offset, os.SEEK_HOLE), self.size) - offset
+        except OSError as error:
+            # ENXIO: a hole up to the end. Anything else: the file system cannot tell.
+            return error.errno != errno.ENXIO, self.size - offset
 
     def flush(self) -> None:
         try:

@@ -207,6 +207,32 @@ def test_write_same_is_held_to_the_block_limits_page(bench: Bench) -> None:
     assert bench.sense(sixteen(0x93, 0, 1, flags=0x08), 1) == (ILLEGAL, 0x24, 0)  # UNMAP on a thick unit
 
 
+def lba_status(bench: Bench, lba: int = 0, room: int = 4096) -> list[tuple[int, int, int]]:
+    """(LBA, blocks, status) of each run."""
+    data = bench.good(bytes([0x9E, 0x12]) + lba.to_bytes(8, "big") + room.to_bytes(4, "big"))
+    assert int.from_bytes(data[:4], "big") + 4 == len(data) or len(data) == room
+    body = [data[at : at + 16] for at in range(8, len(data), 16)]
+    return [(int.from_bytes(run[:8], "big"), int.from_bytes(run[8:12], "big"), run[12]) for run in body]
+
+
+@pytest.mark.parametrize("kind", ["ram", "file"])
+@pytest.mark.parametrize("block", [512, 4096])
+def test_lba_status_follows_writes_and_unmaps(kind: str, block: int, tmp_path: Path) -> None:
+    bench, page = Bench(), 65536 // block  # as large as any page or file system block
+    size = 8 * 65536
+    medium = RamMedium(size) if kind == "ram" else FileMedium(tmp_path / "image", size=size, create=True)
+    bench.target = ScsiTarget(TargetConfig(NAME, {0: Lun(medium, block_size=block)}))
+    assert lba_status(bench) == [(0, 8 * page, 1)]
+    bench.good(write_10(2 * page, 4 * page), data=b"\xff" * (4 * 65536))
+    medium.flush()
+    assert lba_status(bench) == [(0, 2 * page, 1), (2 * page, 4 * page, 0), (6 * page, 2 * page, 1)]
+    cdb, data = unmap((3 * page, page))
+    bench.good(cdb, data=data)
+    assert lba_status(bench, lba=3 * page, room=24) == [(3 * page, page, 1)]
+    assert [status for _, _, status in lba_status(bench)] == [1, 0, 1, 0, 1]
+    assert bench.sense(bytes([0x9E, 0x12]) + (8 * page).to_bytes(8, "big") + bytes(4)) == (ILLEGAL, 0x21, 0)
+
+
 def test_unmap_punches_a_file(tmp_path: Path) -> None:
     medium = FileMedium(tmp_path / "image", size=1 << 20, create=True)
     bench = Bench()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that give blocks back or fill them without sending them all: UNMAP and WRITE SAME (SBC-3 5.36, 5.45)."""
+"""The commands that give blocks back or fill them without sending them all: UNMAP, WRITE SAME,
+and GET LBA STATUS, which tells where blocks have gone (SBC-3 5.36, 5.45, 5.6)."""
 
 from __future__ import annotations
 
@@ -24,6 +25,8 @@ _ANCHOR, _UNMAP, _NDOB = 0x10, 0x08, 0x01
 _WRITE_SAME_16 = 0x93
 _DESCRIPTOR = 16
 _CHUNK = 1 << 20
+_MAX_STATUS = 256  # descriptors of one answer
+_MAPPED, _DEALLOCATED = 0, 1
 
 
 def write_same(unit: LogicalUnit, request: Request) -> Outcome:
@@ -71,6 +74,28 @@ def _unmapped(unit: LogicalUnit, data: memoryview) -> Reply:
         if blocks:
             unit.medium.zero(lba * unit.block_size, blocks * unit.block_size)
     return Reply()
+
+
+def get_lba_status(unit: LogicalUnit, request: Request) -> Reply:
+    """Runs of mapped and deallocated blocks from an LBA on, as many as fit (SBC-3 5.6)."""
+    lba, room = int.from_bytes(request.cdb[2:10], "big"), int.from_bytes(request.cdb[10:14], "big")
+    check_range(lba, 1, unit.blocks)
+    runs = b""
+    while lba < unit.blocks and len(runs) < min(room, _MAX_STATUS * _DESCRIPTOR):
+        status, blocks = _run(unit, lba)
+        runs += lba.to_bytes(8, "big") + blocks.to_bytes(4, "big") + bytes([status, 0, 0, 0])
+        lba += blocks
+    return Reply(data=((4 + len(runs)).to_bytes(4, "big") + bytes(4) + runs)[:room])
+
+
+def _run(unit: LogicalUnit, lba: int) -> tuple[int, int]:
+    """(provisioning status, blocks) at an LBA; a block of which any part has storage is mapped."""
+    used, length = unit.medium.extent(lba * unit.block_size)
+    whole = length // unit.block_size
+    limit = min(unit.blocks - lba, 0xFFFFFFFF)
+    if used or not whole:
+        return _MAPPED, min(max(-(-length // unit.block_size), 1), limit)
+    return _DEALLOCATED, min(whole, limit)
 
 
 def _descriptors(data: memoryview) -> list[tuple[int, int]]:

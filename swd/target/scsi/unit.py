@@ -185,6 +185,7 @@ TABLE: dict[int | tuple[int, int], Operation] = {  # operation code, or (operati
     0x91: Operation("SYNCHRONIZE CACHE(16)", blocks.synchronize_cache),
     0x93: Operation("WRITE SAME(16)", provisioning.write_same, changes=True),
     (0x9E, 0x10): Operation("READ CAPACITY(16)", _read_capacity_16),
+    (0x9E, 0x12): Operation("GET LBA STATUS", provisioning.get_lba_status),
     0xA8: Operation("READ(12)", blocks.read),
     0xAA: Operation("WRITE(12)", blocks.write, changes=True),
     0xAF: Operation("VERIFY(12)", blocks.verify),

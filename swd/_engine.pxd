@@ -22,6 +22,7 @@ cdef enum Fault:
     OK
     CLOSED
     TOLD
+    DROPPED
     END_OF_STREAM
     SYSTEM_ERROR
     HEADER_DIGEST
@@ -72,6 +73,10 @@ cdef struct Task:
     uint8_t immediate
     uint8_t evicting    # somebody is about to detach it: no more receiving straight into its buffer
     uint8_t detached    # nobody waits, no caller's buffer may be touched
+    uint8_t ahead       # goes before replay and new commands: recovery's own
+    uint8_t replaying   # was sent again and has not ended
+    uint8_t replays     # how often it was sent again
+    uint8_t lost        # will not be sent again: its error waits in `losses`
     uint8_t claimable   # ended, and nobody waited: whoever submitted it finds it by its tag
     uint8_t plain       # ended GOOD, complete, without residual: nothing to look at
     uint8_t sending     # is in the Data-Out queue
@@ -121,8 +126,15 @@ cdef struct EventNode:
     uint8_t bhs[48]
 
 
+cdef struct Agreed:
+    # What login agreed on, and the first sequence numbers.
+    bint header_digest, data_digest, initial_r2t, immediate_data
+    uint32_t max_recv, max_send, max_burst, first_burst, max_r2t
+    uint32_t cmd_sn, exp_stat_sn, max_cmd_sn
+
+
 cdef class Engine:
-    # configuration, copied once
+    # configuration, copied once a connection
     cdef readonly bint header_digest, data_digest
     cdef uint32_t max_recv, max_send, max_burst, first_burst, max_r2t
     cdef bint initial_r2t, immediate_data
@@ -136,7 +148,12 @@ cdef class Engine:
     cdef int slots, free_count
     cdef uint32_t generation
     cdef Queue waiting      # for the command window, in order
-    cdef Queue urgent       # immediate PDUs
+    cdef Queue urgent       # immediate PDUs, and what goes ahead
+    cdef Queue replay       # commands of the connection before, in the order in which they go again
+    cdef bint recovering    # dead, but a new connection is being made: new tasks may queue
+    cdef bint held          # neither replay nor new commands are sent yet
+    cdef bint one_by_one    # no two replayed commands at once
+    cdef int replaying      # replayed commands that have not ended
     cdef Queue data_out     # tasks that have Data-Out to send
     cdef Queue done         # ended, not yet taken by the pump
     # NOP-Ins that want an answer
@@ -166,11 +183,15 @@ cdef class Engine:
     # end
     cdef int fault_code
     cdef object told        # the reason that Python gave, with the fault TOLD
+    cdef uint8_t *barred    # LUNs to which nothing is sent, 8 bytes each
+    cdef int barred_count
+    cdef dict barred_errors # LUN -> why
+    cdef dict losses        # ITT -> why it was not sent again
     cdef int64_t fault_a, fault_b
     # what the tests pin
     cdef dict pins
     # counters
-    cdef uint64_t pdus_in, pdus_out, bytes_in, bytes_out, commands, r2ts, nops, completions_odd
+    cdef uint64_t pdus_in, pdus_out, bytes_in, bytes_out, commands, r2ts, nops, completions_odd, completed
 
     # for the pump
     cdef Task *start(self, const uint8_t *lun, const uint8_t *cdb, const uint8_t *out_buf, uint32_t out_len,
@@ -179,6 +200,7 @@ cdef class Engine:
                              uint32_t itt, double timeout, double now) noexcept nogil
     cdef Task *find(self, uint32_t itt) noexcept nogil
     cdef Task *take_done(self) noexcept nogil
+    cdef void go_ahead(self, Task *task) noexcept nogil
     cdef void release(self, Task *task) noexcept nogil
     cdef int detach(self, Task *task) noexcept nogil
     cdef void fail(self, int code, int64_t a, int64_t b) noexcept nogil
@@ -187,13 +209,23 @@ cdef class Engine:
     cdef int where(self, iovec *place) noexcept nogil
     cdef int received(self, size_t n) noexcept nogil
     cdef object completion(self, Task *task)
-    cdef object left_open(self, Task *task)
+    cdef object left_open(self, Task *task, bint was_sent)
     cdef object death(self)
     cdef EventNode *steal_events(self) noexcept nogil
+    cdef void apply(self, const Agreed *agreed) noexcept nogil
+    cdef void begin_again(self, const Agreed *agreed, const uint32_t *order, int count, bint one_by_one) noexcept nogil
     # its own
     cdef Task *allocate(self, uint32_t itt, double timeout, double now) noexcept nogil
     cdef void end(self, Task *task) noexcept nogil
     cdef void finish(self, Task *task) noexcept nogil
+    cdef Task *next_command(self) noexcept nogil
+    cdef void forget_connection(self) noexcept nogil
+    cdef void queue_again(self, Task *task) noexcept nogil
+    cdef void lose(self, Task *task) noexcept nogil
+    cdef uint8_t *list_barred(self, dict units) except NULL
+    cdef uint8_t *bar(self, uint8_t *barred, int count) noexcept nogil
+    cdef bint is_barred(self, const uint8_t *lun) noexcept nogil
+    cdef void lose_barred(self, Queue *queue) noexcept nogil
     cdef uint8_t *new_header(self) noexcept nogil
     cdef void add_span(self, const uint8_t *base, size_t length, int slot) noexcept nogil
     cdef void add_pdu(self, uint8_t *header, const uint8_t *data, uint32_t length, Task *owner) noexcept nogil
@@ -219,3 +251,4 @@ cdef class Engine:
 
 
 cdef list events_of(EventNode *node)
+cdef Agreed agreed_from(negotiated)

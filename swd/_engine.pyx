@@ -19,14 +19,16 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 from swd._crc32c cimport active_kernel
 from swd._serial cimport serial_after, serial_before
-from swd._wire cimport get24, get32, get_digest, put24, put32, put_digest
+from swd._wire cimport get24, get32, get_digest, put24, put32, put64, put_digest
 
 from swd.errors import BadDescriptor, ConnectionLost, DigestMismatch, ProtocolViolation
 from swd.values import Completion, Event, Leftover, OpenTask
+
+cdef double FAR_FUTURE = 1e300
 
 cdef enum:
     BHS = 48
@@ -36,6 +38,9 @@ cdef enum:
     DIRECT_FROM = 1 << 16           # after a segment this long another is expected: receive its header alone
     MAX_EVENTS = 64                 # PDUs nobody asked for that may wait; more is a flood
     MAX_NOPS = 32
+
+    SYNCHRONIZE_10 = 0x35           # the two opcodes whose order matters to replay
+    SYNCHRONIZE_16 = 0x91
 
     OP_NOP_OUT = 0x00
     OP_SCSI_COMMAND = 0x01
@@ -132,6 +137,24 @@ cdef list events_of(EventNode *node):
     return events
 
 
+cdef Agreed agreed_from(negotiated):
+    """The C record of a Negotiated."""
+    cdef Agreed agreed
+    agreed.header_digest = negotiated.header_digest
+    agreed.data_digest = negotiated.data_digest
+    agreed.initial_r2t = negotiated.initial_r2t
+    agreed.immediate_data = negotiated.immediate_data
+    agreed.max_recv = negotiated.max_recv_data_segment_length
+    agreed.max_send = negotiated.target_max_recv_data_segment_length
+    agreed.max_burst = negotiated.max_burst_length
+    agreed.first_burst = min(negotiated.first_burst_length, negotiated.max_burst_length)
+    agreed.max_r2t = min(negotiated.max_outstanding_r2t, MAX_R2T)
+    agreed.cmd_sn = negotiated.cmd_sn
+    agreed.exp_stat_sn = negotiated.exp_stat_sn
+    agreed.max_cmd_sn = negotiated.max_cmd_sn
+    return agreed
+
+
 cdef class Engine:
     """Engine(negotiated, slots=256, ring=262144): the machine of one connection after login.
 
@@ -155,20 +178,12 @@ cdef class Engine:
         self.ring_size = ring
         self.body_slot = NO_SLOT
         self.pins = {}
+        self.losses = {}
+        self.barred_errors = {}
 
     def __init__(self, negotiated, int slots=256, uint32_t ring=262144):
-        self.header_digest = negotiated.header_digest
-        self.data_digest = negotiated.data_digest
-        self.max_recv = negotiated.max_recv_data_segment_length
-        self.max_send = negotiated.target_max_recv_data_segment_length
-        self.max_burst = negotiated.max_burst_length
-        self.first_burst = min(negotiated.first_burst_length, negotiated.max_burst_length)
-        self.max_r2t = min(negotiated.max_outstanding_r2t, MAX_R2T)
-        self.initial_r2t = negotiated.initial_r2t
-        self.immediate_data = negotiated.immediate_data
-        self.cmd_sn = negotiated.cmd_sn
-        self.exp_stat_sn = negotiated.exp_stat_sn
-        self.max_cmd_sn = negotiated.max_cmd_sn
+        cdef Agreed agreed = agreed_from(negotiated)
+        self.apply(&agreed)
         self.crc = active_kernel().update
         self.crc_copy = active_kernel().copy
 
@@ -180,6 +195,7 @@ cdef class Engine:
                 free(self.tasks[slot].tail)
         events_of(self.steal_events())
         free(self.side)
+        free(self.barred)
         free(self.tasks)
         free(self.free_slots)
         free(self.headers)
@@ -190,7 +206,7 @@ cdef class Engine:
     cdef Task *allocate(self, uint32_t itt, double timeout, double now) noexcept nogil:
         """A fresh task with a tag of its own, or with `itt` if that is given and its slot is free."""
         cdef int at = self.free_count - 1
-        if at < 0 or self.fault_code != OK:
+        if at < 0 or (self.fault_code != OK and not self.recovering):
             return NULL
         while itt != RESERVED and at >= 0 and self.free_slots[at] != <int>(itt & (MAX_SLOTS - 1)):
             at -= 1
@@ -258,6 +274,12 @@ cdef class Engine:
         push(&self.urgent if task.immediate else &self.waiting, task)
         return task
 
+    cdef void go_ahead(self, Task *task) noexcept nogil:
+        """A command that was just started goes before replay and new commands."""
+        unlink(&self.waiting, task)
+        push(&self.urgent, task)
+        task.ahead = True
+
     cdef Task *take_done(self) noexcept nogil:
         return pop(&self.done)
 
@@ -273,6 +295,9 @@ cdef class Engine:
     cdef void end(self, Task *task) noexcept nogil:
         """The answer is complete. While spans still point into its buffer, `sent` finishes the job."""
         task.state = DONE
+        if task.replaying:
+            task.replaying = False
+            self.replaying -= 1
         if task.sending:
             unlink(&self.data_out, task)
             task.sending = False
@@ -306,6 +331,8 @@ cdef class Engine:
             self.dest = NULL
         if task.state == QUEUED and not task.control:
             unlink(&self.waiting, task)
+            unlink(&self.replay, task)
+            unlink(&self.urgent, task)
             self.release(task)
             return 0
         if self.fault_code != OK:
@@ -328,6 +355,129 @@ cdef class Engine:
             self.fault_code = code
             self.fault_a = a
             self.fault_b = b
+
+    # ---- a new connection under the same tasks -----------------------------------------------------------------------
+
+    cdef void apply(self, const Agreed *agreed) noexcept nogil:
+        self.header_digest = agreed.header_digest
+        self.data_digest = agreed.data_digest
+        self.initial_r2t = agreed.initial_r2t
+        self.immediate_data = agreed.immediate_data
+        self.max_recv = agreed.max_recv
+        self.max_send = agreed.max_send
+        self.max_burst = agreed.max_burst
+        self.first_burst = agreed.first_burst
+        self.max_r2t = agreed.max_r2t
+        self.cmd_sn = agreed.cmd_sn
+        self.exp_stat_sn = agreed.exp_stat_sn
+        self.max_cmd_sn = agreed.max_cmd_sn
+
+    cdef void begin_again(self, const Agreed *agreed, const uint32_t *order, int count, bint one_by_one) noexcept nogil:
+        """Takes over a new connection: the tasks in `order` are sent again in that order, those that were never sent
+        keep their place behind them, all others are lost. Nothing but what is urgent goes out until `held` is cleared.
+
+        The old connection must be closed, and no receive may be going on.
+        """
+        cdef Queue unsent = self.waiting
+        cdef Task *task
+        cdef int i
+        for i in range(self.slots):
+            self.tasks[i].lost = self.tasks[i].state in (QUEUED, ACTIVE)
+        self.forget_connection()
+        self.apply(agreed)
+        self.held = True
+        self.one_by_one = one_by_one
+        self.fault_code = OK
+        self.recovering = False
+        for i in range(count):
+            task = self.find(order[i])
+            if task != NULL and task.lost and not (task.control or task.detached or task.ahead):
+                self.queue_again(task)
+                push(&self.replay, task)
+        task = pop(&unsent)
+        while task != NULL:
+            if not task.control:
+                task.lost = False
+                push(&self.waiting, task)
+            task = pop(&unsent)
+        for i in range(self.slots):
+            if self.tasks[i].lost and self.tasks[i].state in (QUEUED, ACTIVE):
+                self.lose(&self.tasks[i])
+
+    cdef void forget_connection(self) noexcept nogil:
+        """Empties the queues of both directions; no span points anywhere afterwards."""
+        cdef int i
+        cdef Task *task
+        for i in range(self.span_head, self.span_end):
+            if self.span_slot[i] != NO_SLOT:
+                task = &self.tasks[self.span_slot[i]]
+                task.spans -= 1
+                if task.spans == 0 and task.state == DONE:
+                    self.finish(task)
+        self.span_head = self.span_end = 0
+        self.queued_bytes = self.header_end = 0
+        memset(&self.waiting, 0, sizeof(Queue))
+        memset(&self.urgent, 0, sizeof(Queue))
+        memset(&self.replay, 0, sizeof(Queue))
+        memset(&self.data_out, 0, sizeof(Queue))
+        self.replaying = 0
+        self.nop_count = 0
+        self.ring_pos = self.ring_end = 0
+        self.in_body = self.direct = self.last_big = False
+        self.left = self.trailer = 0
+        self.body_slot = NO_SLOT
+        self.dest = NULL
+        free(self.side)
+        self.side = NULL
+
+    cdef void queue_again(self, Task *task) noexcept nogil:
+        """As if it had never been sent; its tag stays, for the new session knows no other."""
+        task.state = QUEUED
+        task.lost = False
+        task.replaying = False
+        task.sending = False
+        task.in_done = task.data_sn = 0
+        task.out_done = task.unsolicited_end = task.unsolicited_sn = 0
+        task.r2t_sn = task.r2t_next = 0
+        task.r2t_head = task.r2t_count = 0
+        task.deadline = FAR_FUTURE
+
+    cdef bint is_barred(self, const uint8_t *lun) noexcept nogil:
+        """Whether another disk answers under this LUN than the one that was opened: nothing is sent to it."""
+        cdef int i
+        for i in range(self.barred_count):
+            if memcmp(self.barred + 8 * i, lun, 8) == 0:
+                return True
+        return False
+
+    cdef void lose_barred(self, Queue *queue) noexcept nogil:
+        while self.barred_count and queue.head != NULL and not queue.head.control and self.is_barred(queue.head.lun):
+            self.lose(pop(queue))
+
+    cdef uint8_t *list_barred(self, dict units) except NULL:
+        """A new list for `barred`; made without the lock, for it may run the garbage collector."""
+        cdef uint8_t *barred = <uint8_t *>malloc(8 * (len(units) + 1))
+        if barred == NULL:
+            raise MemoryError
+        for i, lun in enumerate(units):
+            put64(barred + 8 * i, lun)
+        self.barred_errors = units
+        return barred
+
+    cdef uint8_t *bar(self, uint8_t *barred, int count) noexcept nogil:
+        """From now on no new and no replayed command goes to these units. Returns the list before, to be freed."""
+        cdef uint8_t *before = self.barred
+        self.barred = barred
+        self.barred_count = count
+        return before
+
+    cdef void lose(self, Task *task) noexcept nogil:
+        task.lost = True
+        task.replaying = False
+        task.sending = False
+        task.state = DONE
+        if task.spans == 0:
+            self.finish(task)
 
     # ---- sending ------------------------------------------------------------------------------------------------
 
@@ -397,10 +547,9 @@ cdef class Engine:
         while self.room() and self.queued_bytes < QUEUE_GOAL:
             if self.nop_count:
                 self.build_nop_answer()
-            elif self.urgent.head != NULL:
-                self.build_control(pop(&self.urgent), now)
-            elif self.waiting.head != NULL and not serial_after(self.cmd_sn, self.max_cmd_sn):
-                task = pop(&self.waiting)
+                continue
+            task = self.next_command()
+            if task != NULL:
                 if task.control:
                     self.build_control(task, now)
                 else:
@@ -410,6 +559,31 @@ cdef class Engine:
             else:
                 break
         return self.span_end - self.span_head
+
+    cdef Task *next_command(self) noexcept nogil:
+        """The command that may go now, taken from its queue: first what is urgent, then what is replayed, then the new.
+
+        A replayed flush waits for all that was replayed before it, and new commands wait until replay is over.
+        """
+        cdef bint window_open = not serial_after(self.cmd_sn, self.max_cmd_sn)
+        cdef Task *task = self.urgent.head
+        if task != NULL and (task.immediate or window_open):
+            return pop(&self.urgent)
+        if self.held or not window_open:
+            return NULL
+        self.lose_barred(&self.replay)
+        task = self.replay.head
+        if task != NULL:
+            if self.replaying and (self.one_by_one or task.cdb[0] == SYNCHRONIZE_10 or task.cdb[0] == SYNCHRONIZE_16):
+                return NULL
+            task.replaying = True
+            task.replays += 1
+            self.replaying += 1
+            return pop(&self.replay)
+        if self.replaying:
+            return NULL
+        self.lose_barred(&self.waiting)
+        return pop(&self.waiting)
 
     cdef void build_nop_answer(self) noexcept nogil:
         """RFC 7143 11.18: ITT reserved, LUN and TTT copied, immediate so that it takes no place in the window."""
@@ -766,8 +940,16 @@ cdef class Engine:
                     self.fail(SHORT_WRITE, task.out_done, task.out_len)
                     return
             task.plain = task.residual == 0
+        else:
+            # After any other status the residual count is not the target's word alone: what did not move is missing.
+            missing = task.in_len - task.in_done if task.in_len else task.out_len - min(task.out_done, task.out_len)
+            if missing > task.residual or task.overflow:
+                task.residual = missing
+                task.underflow = missing > 0
+                task.overflow = False
         if not task.plain:
             self.completions_odd += 1
+        self.completed += 1
         self.end(task)
 
     cdef void on_r2t(self) noexcept nogil:
@@ -857,6 +1039,9 @@ cdef class Engine:
     # ---- values for Python --------------------------------------------------------------------------------------
 
     cdef object completion(self, Task *task):
+        if task.lost:
+            error = self.losses.pop(task.itt, None) or self.barred_errors.get(int.from_bytes(task.lun[:8], "big"))
+            return error or ConnectionLost("the connection was lost before this was answered")
         data = PyBytes_FromStringAndSize(<char *>task.tail, task.tail_len) if task.tail_len else b""
         if task.control:
             return Event(task.control, PyBytes_FromStringAndSize(<char *>task.bhs, BHS), data)
@@ -869,7 +1054,7 @@ cdef class Engine:
         """The exception that says why the connection is dead, or None."""
         if self.fault_code == OK:
             return None
-        if self.fault_code == TOLD:
+        if self.fault_code == TOLD or self.fault_code == DROPPED:
             return self.told
         kind, clause, words = FAULTS[self.fault_code]
         reason = words.format(self.fault_a, self.fault_b)
@@ -891,10 +1076,10 @@ cdef class Engine:
         """The PDUs that nobody asked for, each once."""
         return events_of(self.steal_events())
 
-    cdef object left_open(self, Task *task):
+    cdef object left_open(self, Task *task, bint was_sent):
         return OpenTask(
             task.itt, task.cmd_sn, int.from_bytes(task.lun[:8], "big"), bytes(task.cdb[:16]),
-            task.in_done, task.out_done,
+            task.in_done, task.out_done, was_sent, task.replays,
         )
 
     def leftover(self):
@@ -904,14 +1089,19 @@ cdef class Engine:
         tasks = []
         for slot in range(self.slots):
             task = &self.tasks[slot]
-            if task.state == ACTIVE and not task.control:
-                tasks.append(self.left_open(task))
+            if task.state == ACTIVE and not task.control and not task.ahead:
+                tasks.append(self.left_open(task, True))
         tasks.sort(key=lambda left: (left.cmd_sn - self.cmd_sn) & 0xFFFFFFFF)
-        # Those that wait for the window have no CmdSN yet: they come last, in the order in which they will get one.
+        # Those that wait have no CmdSN on this connection: first those that were sent on an earlier one, then the new
+        # ones, in the order in which they will get one.
+        task = self.replay.head
+        while task != NULL:
+            tasks.append(self.left_open(task, True))
+            task = task.next
         task = self.waiting.head
         while task != NULL:
             if not task.control:
-                tasks.append(self.left_open(task))
+                tasks.append(self.left_open(task, False))
             task = task.next
         error = self.death()
         return Leftover(str(error) if error else "", self.cmd_sn, self.exp_stat_sn, self.max_cmd_sn, tuple(tasks))
@@ -927,6 +1117,7 @@ cdef class Engine:
             "r2ts": self.r2ts,
             "nop_ins": self.nops,
             "odd_completions": self.completions_odd,
+            "completed": self.completed,
             "open_tasks": self.slots - self.free_count,
             "window": <int>(self.max_cmd_sn - self.cmd_sn) + 1,
         }
@@ -982,6 +1173,18 @@ cdef class Engine:
         if task == NULL:
             raise self.death() or BlockingIOError("no task slot is free")
         return task.itt
+
+    def restart(self, negotiated, order=(), losses=None, bint one_by_one=False):
+        """As the pump does on a new connection; nothing is held back afterwards. See `begin_again`."""
+        cdef Agreed agreed = agreed_from(negotiated)
+        cdef uint32_t tags[MAX_SLOTS]
+        cdef int count = 0
+        for itt in order:
+            tags[count] = itt
+            count += 1
+        self.losses.update(losses or {})
+        self.begin_again(&agreed, tags, count, one_by_one)
+        self.held = False
 
     def let_go(self, uint32_t itt):
         """Detaches a task: its buffers are free at once. What the target still sends for it is dropped."""

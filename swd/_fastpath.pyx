@@ -15,6 +15,10 @@ Buffers. While the reader receives straight into a caller's buffer, `receiving_s
 gives up (Ctrl-C, deadline) first marks its task as `evicting`, waits until the reader is out of that buffer, and then
 detaches it: after that the target may send what it likes, no byte of it goes there.
 
+Loss. When the link dies and there is an `on_down`, the tasks stay: their callers sleep on, new ones queue behind them,
+and `on_down` is called once, by whoever notices first. Then somebody either gives the pump a new connection (`restart`,
+then `resume`) or an end (`give_up`). What has to be asked on the new connection before that goes `ahead`.
+
 Fork. The child of a fork may only close: every other entry raises BadDescriptor, and nothing is sent.
 """
 
@@ -22,21 +26,28 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from swd._engine cimport (
     ACTIVE,
     CLOSED,
+    DATA_DIGEST,
     DONE,
+    DROPPED,
     FREE,
+    HEADER_DIGEST,
+    MAX_SLOTS,
     END_OF_STREAM,
     NO_SLOT,
     OK,
     SYSTEM_ERROR,
     TOLD,
+    Agreed,
     Engine,
     EventNode,
     Task,
+    agreed_from,
     events_of,
     iovec,
 )
@@ -95,6 +106,7 @@ cdef struct Waiter:
     Waiter *next
     Waiter *before
     int64_t pending             # its tasks that have not ended
+    bint ahead                  # its commands belong to recovery: it does not sleep through a loss
     int64_t low                 # it is woken when no more than this many are pending
     Task *done                  # its tasks that have ended
 
@@ -108,6 +120,7 @@ cdef struct Request:
     uint32_t out_len, in_len
     const uint8_t *bhs          # a control PDU, else NULL
     uint8_t answer
+    bint ahead
     uint32_t itt
     double timeout
 
@@ -125,6 +138,13 @@ cdef struct Batch:
     int odd_count
 
 
+cdef bint may_return(int code) noexcept nogil:
+    """Whether a new connection mends this fault. A target that breaks the protocol will do so again."""
+    return (
+        code == END_OF_STREAM or code == SYSTEM_ERROR or code == DROPPED or code == HEADER_DIGEST or code == DATA_DIGEST
+    )
+
+
 cdef void read_or_write(uint8_t *cdb, bint write, uint64_t lba, uint32_t blocks) noexcept nogil:
     """READ or WRITE, 10 bytes where LBA and count fit, else 16 (SBC-4 5.13, 5.16)."""
     memset(cdb, 0, 16)
@@ -140,30 +160,35 @@ cdef void read_or_write(uint8_t *cdb, bint write, uint64_t lba, uint32_t blocks)
 
 @cython.no_gc_clear  # as Command, which may be in the same cycle
 cdef class Pump:
-    """Pump(engine, fd, on_event=None): takes over a connected, blocking stream socket; `close()` closes it.
+    """Pump(engine, fd, on_event=None, on_down=None): takes over a connected, blocking stream socket; `close()` closes
+    it.
 
-    `on_event` is called with each Event, by whichever thread is waiting, without the lock.
+    `on_event` is called with each Event, `on_down` with nothing when the link is lost, by whichever thread is waiting,
+    without the lock. Without `on_down` a lost link is the end.
     """
 
     cdef Engine engine
-    cdef object on_event
+    cdef object on_event, on_down
+    cdef bint told_down
     cdef int fd
     cdef pthread_mutex_t lock
     cdef pthread_cond_t moved   # the reader came out of a caller's buffer
     cdef Waiter *waiters
-    cdef bint reading, blocked, closing
+    cdef bint reading, blocked, closing, can_recover
     cdef int receiving_slot
     cdef int users
     cdef unsigned born
     cdef uint64_t sends, receives
 
-    def __cinit__(self, Engine engine not None, int fd, on_event=None):
+    def __cinit__(self, Engine engine not None, int fd, on_event=None, on_down=None):
         self.fd = -1
         self.born = swd_fork_generation()
         pthread_mutex_init(&self.lock, NULL)
         swd_cond_init(&self.moved)
         self.engine = engine
         self.on_event = on_event
+        self.on_down = on_down
+        self.can_recover = on_down is not None
         self.receiving_slot = NO_SLOT
         swd_set_receive_slice(fd, SLICE)
         self.fd = fd
@@ -201,6 +226,8 @@ cdef class Pump:
     cdef bint turn(self, Waiter *me, double wait) noexcept nogil:
         """Sends, then waits at most `wait` seconds for something to happen. False if nothing did, or a signal came."""
         self.flush(swd_now())
+        if self.engine.recovering and not me.ahead:
+            return swd_cond_wait(&me.cond, &self.lock, min(wait, SLICE)) != 0
         if self.engine.fault_code != OK or (me.pending <= me.low and me.done != NULL):
             return True
         if not self.reading:
@@ -232,7 +259,7 @@ cdef class Pump:
         pthread_mutex_lock(&self.lock)
         self.reading = False
         self.receives += 1
-        if self.receiving_slot != NO_SLOT:
+        if self.receiving_slot != NO_SLOT or self.engine.fault_code != OK:
             self.receiving_slot = NO_SLOT
             pthread_cond_broadcast(&self.moved)
         if self.engine.fault_code != OK:
@@ -269,10 +296,15 @@ cdef class Pump:
 
     cdef void die(self, int code, int64_t detail) noexcept nogil:
         """Fails the connection (OK: it has failed), gets the reader out of its receive, and wakes everybody."""
-        cdef Waiter *waiter = self.waiters
         if code != OK:
             self.engine.fail(code, detail, 0)
+        if self.can_recover and not self.closing and may_return(self.engine.fault_code):
+            self.engine.recovering = True
         shutdown(self.fd, SHUT_RDWR)
+        self.wake_all()
+
+    cdef void wake_all(self) noexcept nogil:
+        cdef Waiter *waiter = self.waiters
         while waiter != NULL:
             pthread_cond_signal(&waiter.cond)
             waiter = waiter.next
@@ -356,14 +388,20 @@ cdef class Pump:
         cdef double now = swd_now()
         cdef double look_at = now + SLICE
         while me.pending:
-            if self.engine.fault_code != OK:
+            if self.is_dead_for(me):
                 return DEAD
-            if now >= deadline or now >= look_at or self.engine.event_count:
+            if now >= deadline or now >= look_at or self.wants_look():
                 return LOOK
             if not self.turn(me, deadline - now):
                 return LOOK if me.pending else COMPLETE
             now = swd_now()
         return COMPLETE
+
+    cdef bint is_dead_for(self, Waiter *me) noexcept nogil:
+        return self.engine.fault_code != OK and (me.ahead or not self.engine.recovering)
+
+    cdef bint wants_look(self) noexcept nogil:
+        return self.engine.event_count != 0 or (self.engine.recovering and not self.told_down)
 
     cdef Task *begin(self, Waiter *me, Request *request) noexcept nogil:
         cdef Task *task
@@ -376,6 +414,8 @@ cdef class Pump:
                 request.lun, request.cdb, request.out_buf, request.out_len, request.in_buf, request.in_len,
                 request.timeout, swd_now(),
             )
+        if task != NULL and request.ahead:
+            self.engine.go_ahead(task)
         if task != NULL and me != NULL:
             task.waiter = me
             me.pending = 1
@@ -383,10 +423,10 @@ cdef class Pump:
 
     cdef int attempt(self, Waiter *me, Request *request, Task **task) noexcept nogil:
         """Begins if there is a free slot, waits, and reports."""
-        cdef int ended = LOOK
+        me.ahead = request.ahead
         if task[0] == NULL:
             task[0] = self.begin(me, request)
-        if self.engine.fault_code != OK:
+        if self.is_dead_for(me):
             return DEAD
         if task[0] == NULL:
             self.turn(me, SEND_SLICE)  # all slots are taken: others must end first
@@ -401,8 +441,20 @@ cdef class Pump:
             raise BadDescriptor("opened before fork: the session is the parent process's; open it again in this one")
         if self.closing:
             raise BadDescriptor("the session is closed")
-        if self.engine.fault_code != OK:
+        if self.engine.fault_code != OK and not self.engine.recovering:
             raise self.engine.death()
+        return 0
+
+    cdef int see_to_loss(self) except -1:
+        """Tells of a lost link, once."""
+        cdef bint mine
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            mine = self.engine.recovering and not self.told_down
+            self.told_down = True
+            pthread_mutex_unlock(&self.lock)
+        if mine:
+            self.on_down()
         return 0
 
     cdef int look(self, double deadline, double timeout, uint32_t itt) except -1:
@@ -410,6 +462,8 @@ cdef class Pump:
         PyErr_CheckSignals()
         if self.engine.event_count:
             self.see_to_events()
+        if self.engine.recovering and not self.told_down:
+            self.see_to_loss()
         if swd_now() >= deadline and self.engine.fault_code == OK:
             error = DeadlineExceeded(f"no answer within {timeout:g} s")
             error.itt = itt
@@ -459,14 +513,16 @@ cdef class Pump:
                     pthread_mutex_unlock(&self.lock)
             if ended == DEAD:
                 raise self.engine.death()
-            return None if task.plain else self.engine.completion(task)
+            return None if task.plain else raised(self.engine.completion(task))
         finally:
             with nogil:
                 pthread_mutex_lock(&self.lock)
                 self.leave(&me)
                 pthread_mutex_unlock(&self.lock)
 
-    def command(self, uint64_t lun, bytes cdb, data_out=None, data_in=None, double timeout=30.0):
+    def command(
+        self, uint64_t lun, bytes cdb, data_out=None, data_in=None, double timeout=30.0, *, bint ahead=False
+    ):
         """Runs one SCSI command. `lun` is the SAM field, `data_in` a writable buffer, `timeout` in seconds from when
         it is sent.
 
@@ -478,6 +534,7 @@ cdef class Pump:
         if data_out is not None and data_in is not None:
             raise InvalidArgument("a command moves data one way")
         fill_request(&request, lun, cdb, timeout)
+        request.ahead = ahead
         if data_out is None and data_in is None:
             return self.run(&request)
         pin(&request, &view, data_out, data_in)
@@ -513,6 +570,46 @@ cdef class Pump:
         request.itt = itt
         request.timeout = timeout
         return self.run(&request)
+
+    def begin_control(self, bytes bhs not None, *, int answer, double timeout=30.0):
+        """As `control`, without data and without waiting: the ITT for `claim`, or None if no slot is free."""
+        cdef Request request
+        cdef Task *task
+        cdef uint32_t itt = NO_TAG
+        if len(bhs) != 48:
+            raise ValueError("a header is 48 bytes")
+        self.check()
+        memset(&request, 0, sizeof(Request))
+        request.bhs = <const uint8_t *>bhs
+        request.answer = answer
+        request.itt = NO_TAG
+        request.timeout = timeout
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            task = self.begin(NULL, &request)
+            if task != NULL:
+                itt = task.itt
+                self.users += 1
+                self.flush(swd_now())
+                self.part()
+            pthread_mutex_unlock(&self.lock)
+        return None if itt == NO_TAG else itt
+
+    def claim(self, uint32_t itt):
+        """Whether what `begin_control` began has ended; if so, it is over. A tag that a loss has swept away has
+        ended.
+        """
+        cdef Task *task
+        cdef bint ended = True
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            task = self.engine.find(itt)
+            if task != NULL and task.claimable:
+                self.engine.release(task)
+            elif task != NULL:
+                ended = False
+            pthread_mutex_unlock(&self.lock)
+        return ended
 
     def submit(self, uint64_t lun, bytes cdb, data_out=None, data_in=None, double timeout=30.0):
         """Queues a SCSI command and sends what the socket takes; returns its Command, which pins the buffer."""
@@ -559,9 +656,9 @@ cdef class Pump:
             self.harvest(me, batch)
             if batch.next == batch.count and me.pending == 0:
                 return COMPLETE
-            if self.engine.fault_code != OK:
+            if self.is_dead_for(me):
                 return DEAD
-            if self.engine.event_count or batch.odd_count >= ODD_LIMIT or swd_now() >= look_at:
+            if self.wants_look() or batch.odd_count >= ODD_LIMIT or swd_now() >= look_at:
                 return LOOK
             if me.pending <= me.low:
                 self.refill(me, batch)
@@ -683,6 +780,86 @@ cdef class Pump:
             pthread_mutex_unlock(&self.lock)
         if self.engine.event_count:
             self.see_to_events()
+        if self.engine.recovering and not self.told_down:
+            self.see_to_loss()
+
+    def restart(self, negotiated, int fd, order, losses, *, bint one_by_one):
+        """Takes over the connection that replaces the lost one. `order`: ITTs to send again, in that order; `losses`:
+        ITT to the error of each that is not. Nothing but commands that go `ahead` is sent until `resume`.
+        """
+        cdef Agreed agreed = agreed_from(negotiated)
+        cdef uint32_t tags[MAX_SLOTS]
+        cdef int count = 0
+        cdef bint closed = False
+        for itt in order:
+            tags[count] = itt
+            count += 1
+        self.engine.losses.update(losses)
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            while self.reading:
+                swd_cond_wait(&self.moved, &self.lock, SLICE)
+            if self.closing or self.fd < 0:
+                closed = True
+                close(fd)
+            else:
+                close(self.fd)
+                self.fd = fd
+                swd_set_receive_slice(fd, SLICE)
+                self.engine.begin_again(&agreed, tags, count, one_by_one)
+                self.told_down = False
+                self.blocked = False
+                self.distribute()
+                self.wake_all()
+            pthread_mutex_unlock(&self.lock)
+        if closed:
+            raise BadDescriptor("the session is closed")
+
+    def resume(self):
+        """All is as it was: replay, then new commands."""
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            self.engine.held = False
+            self.flush(swd_now())
+            self.wake_all()
+            pthread_mutex_unlock(&self.lock)
+
+    def bar(self, dict units not None):
+        """Nothing is sent to these units any more: LUN (SAM field) to the error that their commands get. Takes the
+        place of the dict before.
+        """
+        cdef uint8_t *barred = self.engine.list_barred(units)
+        cdef int count = <int>len(units)
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            barred = self.engine.bar(barred, count)
+            pthread_mutex_unlock(&self.lock)
+        free(barred)
+
+    def give_up(self, error not None):
+        """The link does not come back: everybody who waits gets `error`, and so does whoever comes later."""
+        self.engine.told = error
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            if not self.closing:
+                self.engine.recovering = False
+                self.engine.fault_code = TOLD
+                self.wake_all()
+            pthread_mutex_unlock(&self.lock)
+
+    def drop(self, reason not None):
+        """Cuts the link for a reason that Python found, as if it had been lost: recovery follows, where there is
+        one.
+        """
+        if self.born != swd_fork_generation():
+            return
+        if self.engine.fault_code == OK:
+            self.engine.told = reason
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            if not self.closing:
+                self.die(DROPPED, 0)
+            pthread_mutex_unlock(&self.lock)
 
     def fail(self, error not None):
         """Ends the connection for a reason that Python found; the first reason counts."""
@@ -731,6 +908,8 @@ cdef class Pump:
             pthread_mutex_lock(&self.lock)
             if not self.closing:
                 self.closing = True
+                self.engine.recovering = False
+                self.engine.fault_code = CLOSED
                 self.users += 1
                 self.die(CLOSED, 0)
                 self.part()
@@ -738,7 +917,14 @@ cdef class Pump:
 
     @property
     def alive(self):
-        return not self.closing and self.engine.fault_code == OK and self.born == swd_fork_generation()
+        """Usable, at once or when a lost link has come back."""
+        usable = self.engine.fault_code == OK or self.engine.recovering
+        return usable and not self.closing and self.born == swd_fork_generation()
+
+    @property
+    def down(self):
+        """The link is lost and has not come back."""
+        return bool(self.engine.recovering)
 
     @property
     def fault(self):
@@ -758,6 +944,13 @@ cdef class Pump:
         counters["sends"] = self.sends
         counters["receives"] = self.receives
         return counters
+
+
+cdef object raised(outcome):
+    """An outcome that is an error is raised: the command was lost with its connection."""
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 cdef int fill_request(Request *request, uint64_t lun, bytes cdb, double timeout) except -1:
@@ -832,7 +1025,7 @@ cdef class Command:
         cdef double until = swd_now() + (1e9 if timeout is None else <double>timeout)
         cdef double deadline = 0
         if self.ended:
-            return self.outcome
+            return raised(self.outcome)
         pump.check()
         with nogil:
             pthread_mutex_lock(&pump.lock)
@@ -865,7 +1058,7 @@ cdef class Command:
                 raise pump.engine.death()
             self.outcome = None if task.plain else pump.engine.completion(task)
             self.unpin()
-            return self.outcome
+            return raised(self.outcome)
         finally:
             with nogil:
                 pthread_mutex_lock(&pump.lock)

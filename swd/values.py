@@ -161,6 +161,8 @@ class OpenTask(NamedTuple):
     cdb: bytes
     received: int
     sent: int
+    was_sent: bool = True
+    replays: int = 0
 
 
 class Leftover(NamedTuple):

@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from swd.disk import Disk
 from swd.driver.errnos import During, translated
+from swd.errors import SwdError
 from swd.iscsi import session as _session
 from swd.proto import lun as _lun
 from swd.proto.options import Options
 from swd.scsi.probe import list_luns
 from swd.scsi.unit import LogicalUnit
-from swd.values import Chap, Portal
+from swd.values import Chap, Portal, ScsiResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 class Session(_session.Session):
@@ -27,6 +32,7 @@ class Session(_session.Session):
     ) -> None:
         self._units_lock = threading.Lock()  # guards _units; held while a unit is probed, so that it is probed once
         self._units: dict[int, _Held] = {}
+        self._changed: dict[int, SwdError] = {}  # units that are another disk now
         super().__init__(portal, target_name, chap=chap, options=options, initiator_name=initiator_name)
 
     def unit(self, lun: int, *, writable: bool = True, on_close: Callable[[], None] | None = None) -> Disk:
@@ -48,6 +54,8 @@ class Session(_session.Session):
         with self._units_lock:
             held = self._units.get(field)
             if held is None:
+                if self._changed.pop(field, None):  # whoever opens it anew wants the disk that is there now
+                    self._bar(dict(self._changed))
                 with translated(During.OPEN, f"LUN {_lun.text(field)}"):
                     held = self._units[field] = _Held(LogicalUnit(self, field, timeout=self.options.timeout))
             held.users += 1
@@ -64,10 +72,33 @@ class Session(_session.Session):
         if then is not None:
             then()
 
+    def _verify_units(self) -> None:
+        """Asks each unit in use whether it is still the disk that was opened; those that are not get nothing more."""
+        with self._units_lock:
+            units = {field: held.unit for field, held in self._units.items()}
+        for field, unit in units.items():
+            error = unit.confirm(_Ahead(self))
+            if error is not None:
+                self._changed[field] = error
+        self._bar(dict(self._changed))
+
     def luns(self) -> list[int]:
         """The LUNs that the target reports: numbers, or SAM fields where no number spells one."""
         with translated(During.IO, "REPORT LUNS"):
             return [field if (number := _lun.number(field)) is None else number for field in list_luns(self)]
+
+
+class _Ahead:
+    """The session as recovery sees it: commands that go before everything that waits."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.read_blocks, self.write_blocks, self.batch = session.read_blocks, session.write_blocks, session.batch
+
+    def execute(
+        self, cdb: bytes, *, lun: int, data_out: Buffer | None = None, data_in: int = 0, timeout: float | None = None
+    ) -> ScsiResult:
+        return self._session.execute(cdb, lun=lun, data_out=data_out, data_in=data_in, timeout=timeout, ahead=True)
 
 
 class _Held:

@@ -16,6 +16,7 @@ from swd._fastpath import Pump
 from swd.errors import LoginRefused, ProtocolViolation
 from swd.iscsi.transport import Deadline, Stream, connect
 from swd.proto.login import LoginConfig, LoginMachine, Redirect
+from swd.proto.options import Options
 from swd.proto.pdu import BHS_LENGTH
 from swd.values import Event, Negotiated, Portal
 
@@ -27,14 +28,31 @@ _CHALLENGE_LENGTH = 32
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """A connection in full-feature phase: where it ended up, what was agreed, and the pump that runs it."""
+    """A connection in full-feature phase: where it ended up, what was agreed, and its descriptor, which has no owner
+    yet.
+    """
 
     portal: Portal
     negotiated: Negotiated
-    pump: Pump
+    fd: int
+
+    def close(self) -> None:
+        os.close(self.fd)
 
 
-def establish(portal: Portal, config: LoginConfig, *, on_event: Callable[[Event], object]) -> Link:
+def pump_for(
+    link: Link,
+    options: Options,
+    *,
+    on_event: Callable[[Event], object],
+    on_down: Callable[[], object] | None,
+) -> Pump:
+    """An engine and a pump that take the link over."""
+    engine = Engine(link.negotiated, slots=_slots(options.queue_depth))
+    return Pump(engine, link.fd, on_event, on_down)
+
+
+def establish(portal: Portal, config: LoginConfig) -> Link:
     """Connects and logs in within `login_timeout`. Raises NoSuchDevice, LoginRefused, AuthenticationFailed or
     ProtocolViolation.
 
@@ -49,8 +67,7 @@ def establish(portal: Portal, config: LoginConfig, *, on_event: Callable[[Event]
         try:
             outcome = _login(stream, config)
             if isinstance(outcome, Negotiated):
-                engine = Engine(outcome, slots=_slots(options.queue_depth))
-                return Link(here, outcome, Pump(engine, stream.release(), on_event))
+                return Link(here, outcome, stream.release())
         finally:
             stream.close()
         here = outcome.portal

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from swd.errors import ConnectionLost, DeadlineExceeded, InvalidArgument, ProtocolViolation, SwdError, Unsupported
 from swd.iscsi import keeper
-from swd.iscsi.connection import establish
+from swd.iscsi.connection import Link, establish, pump_for
+from swd.iscsi.keepalive import Keepalive
+from swd.iscsi.reinstate import Reinstatement
 from swd.iscsi.task import Task, result_of
 from swd.iscsi.textual import exchange
 from swd.iscsi.transport import Deadline
@@ -88,19 +90,40 @@ class Session:
     ) -> None:
         self.options = options
         self.portal = portal
-        config = LoginConfig(
+        self._config = LoginConfig(
             initiator_name=initiator_name,
             target_name=target_name,
             isid=options.isid or random_isid(),
             options=options,
             chap=chap,
         )
-        link = establish(portal, config, on_event=self._on_event)
-        self.portal = link.portal
-        self.parameters: Negotiated = link.negotiated
-        self._pump = link.pump
+        link = establish(portal, self._config)
+        self._adopt(link)
+        comes_back = target_name is not None and options.replacement_timeout > 0
+        self._pump = pump_for(link, options, on_event=self._on_event, on_down=self._on_down if comes_back else None)
+        self._recovery = Reinstatement(portal, self._config, self._pump, verify=self._verify_units, adopt=self._adopt)
+        self._keepalive = Keepalive(self._pump)
         self._closed = False
         keeper.keep(self)
+
+    def _adopt(self, link: Link) -> None:
+        """What is true of the connection in use: after a redirect its portal is not the configured one."""
+        self.portal = link.portal
+        self.parameters: Negotiated = link.negotiated
+
+    def _on_down(self) -> None:
+        _log.warning("%s: the connection is lost: %s", self.portal, self._pump.fault)
+        self._recovery.begin(self.parameters)
+
+    def _verify_units(self) -> None:
+        """Called on a new connection before anything else is sent: bars the units that are not what they were.
+
+        This rank knows no units; the driver's session does.
+        """
+
+    def _bar(self, units: dict[int, SwdError]) -> None:
+        """Sends nothing to these units any more: SAM field -> the error that their commands get."""
+        self._pump.bar(units)
 
     # ---- SCSI ---------------------------------------------------------------------------------------------------
 
@@ -112,6 +135,7 @@ class Session:
         data_out: Buffer | None = None,
         data_in: int = 0,
         timeout: float | None = None,
+        ahead: bool = False,
     ) -> ScsiResult:
         """One SCSI command, one attempt. `data_in` is the most bytes to read; `timeout` in seconds (None: the
         session's).
@@ -121,7 +145,7 @@ class Session:
         field = luns.field(lun)
         buffer = bytearray(data_in) if data_in else None
         with self._deadlines(field):
-            completion = self._pump.command(field, cdb, data_out or None, buffer, self._timeout(timeout))
+            completion = self._pump.command(field, cdb, data_out or None, buffer, self._timeout(timeout), ahead=ahead)
         return result_of(completion, buffer)
 
     def submit(
@@ -176,7 +200,7 @@ class Session:
         *,
         queue_depth: int = 32,
         timeout: float | None = None,
-    ) -> list[tuple[int, ScsiResult]]:
+    ) -> list[tuple[int, ScsiResult | SwdError]]:
         """Many READs or WRITEs of `blocks` blocks each, `queue_depth` open at once, without Python in between.
 
         `lbas`: a C-contiguous int64 buffer of n starting blocks; I/O i uses the i-th n-th of `buffer`. Returns (i,
@@ -188,7 +212,7 @@ class Session:
             odd = self._pump.batch(
                 write, field, lbas, blocks, buffer, queue_depth=queue_depth, timeout=self._timeout(timeout)
             )
-        return [(index, result_of(completion, None)) for index, completion in odd]
+        return [(index, end if isinstance(end, SwdError) else result_of(end, None)) for index, end in odd]
 
     # ---- deadlines and task management --------------------------------------------------------------------------
 
@@ -204,19 +228,35 @@ class Session:
             raise
 
     def _expired(self, error: DeadlineExceeded, field: int) -> None:
-        """A command got no answer in time: abort what is overdue, or end the session. The caller raises `error`."""
-        if error.itt is None or not self._pump.alive:
+        """A command got no answer in time: climb the ladder until it is certain that it is dead. The caller raises
+        `error`.
+
+        A ping tells a dead connection from a dead task. Then: ABORT TASK; LOGICAL UNIT RESET; a new connection, which
+        ends all tasks of the old one and sends those of other callers again.
+        """
+        if error.itt is None or self._pump.down or not self._pump.alive:
             return
-        try:
-            answer = self._task_management(ABORT_TASK, field, itt=error.itt, timeout=ABORT_TIMEOUT)
-        except SwdError:
-            answer = None
-        if answer in (FUNCTION_COMPLETE, TASK_DOES_NOT_EXIST):
+        if self._pings() and self._aborts(ABORT_TASK, field, error.itt):
             self._pump.forget(error.itt)
             return
-        self._pump.fail(
-            ConnectionLost(f"{self.portal}: a command got no answer and could not be aborted: the session is closed")
+        self._aborts(LUN_RESET, field)
+        self._pump.drop(
+            ConnectionLost(f"{self.portal}: a command got no answer and could not be aborted: the connection is closed")
         )
+
+    def _pings(self) -> bool:
+        try:
+            self.ping(timeout=ABORT_TIMEOUT)
+        except SwdError:
+            return False
+        return True
+
+    def _aborts(self, function: int, field: int, itt: int = RESERVED_TAG) -> bool:
+        try:
+            answer = self._task_management(function, field, itt=itt, timeout=ABORT_TIMEOUT)
+        except SwdError:
+            return False
+        return answer in (FUNCTION_COMPLETE, TASK_DOES_NOT_EXIST)
 
     def _task_management(
         self, function: int, field: int = 0, *, itt: int = RESERVED_TAG, timeout: float | None = None
@@ -267,7 +307,7 @@ class Session:
 
     # ---- iSCSI's own --------------------------------------------------------------------------------------------
 
-    def ping(self, data: bytes = b"") -> bytes:
+    def ping(self, data: bytes = b"", *, timeout: float | None = None) -> bytes:
         """NOP-Out with up to MaxRecvDataSegmentLength bytes; returns them as the target sent them back (RFC 7143
         11.18).
         """
@@ -275,7 +315,7 @@ class Session:
         if len(data) > limit:
             raise InvalidArgument(f"a ping to this target carries at most {limit} bytes")
         request = pdu.NopOut(immediate=True, itt=0)
-        answer = self._pump.control(request.pack(), bytes(data), answer=Opcode.NOP_IN, timeout=self.options.timeout)
+        answer = self._pump.control(request.pack(), bytes(data), answer=Opcode.NOP_IN, timeout=self._timeout(timeout))
         if answer.data != data:
             error = ProtocolViolation("the answer to a ping does not carry what was sent", clause="11.19")
             self._pump.fail(error)
@@ -312,7 +352,7 @@ class Session:
         """
         if self._closed:
             return
-        if force or not self._pump.alive:
+        if force or self._pump.down or not self._pump.alive:
             self._shut()
         else:
             self.logout()
@@ -320,6 +360,7 @@ class Session:
     def _shut(self) -> None:
         self._closed = True
         keeper.forget(self)
+        self._recovery.stop()
         self._pump.close()
 
     def __enter__(self: S) -> S:
@@ -346,18 +387,27 @@ class Session:
     @property
     def statistics(self) -> dict[str, int]:
         """Counters since login: PDUs, bytes and system calls each way, commands, R2Ts, odd ends, open tasks, window."""
-        return self._pump.statistics()
+        return self._pump.statistics() | {"recoveries": self._recovery.count}
 
     def look_in(self) -> None:
-        """For the keeper: answers what came while nobody waited."""
+        """For the keeper: answers what came while nobody waited, and pings a link on which nothing comes."""
         self._pump.service()
+        if self._keepalive.is_dead():
+            self._pump.drop(ConnectionLost(f"{self.portal}: no answer to a ping: the connection is dead"))
 
     def close_at_exit(self) -> None:
         busy = self._pump.alive and self._pump.statistics()["open_tasks"] > 0
-        if busy or not self._pump.alive:
+        if busy or self._pump.down or not self._pump.alive:
             self._shut()
         else:
             self.logout(EXIT_TIMEOUT)
+
+    def _answer_logout_request(self) -> None:
+        """The target asks us to go (RFC 7143 11.9.1): close the connection properly, then come back as after a loss."""
+        with contextlib.suppress(SwdError):
+            request = pdu.LogoutRequest(itt=0, reason=1)
+            self._pump.control(request.pack(), answer=Opcode.LOGOUT_RESPONSE, timeout=LOGOUT_TIMEOUT)
+        self._pump.drop(ConnectionLost(f"{self.portal} asked for a logout"))
 
     def _on_event(self, event: Event) -> None:
         if event.opcode == Opcode.REJECT:
@@ -370,9 +420,9 @@ class Session:
         message = pdu.AsyncMessage.unpack(event.bhs)
         _log.info("%s: asynchronous message %d", self.portal, message.async_event)
         if message.async_event == _ASYNC_LOGOUT:
-            self.logout()
+            self._answer_logout_request()
         elif message.async_event in (_ASYNC_DROP_CONNECTION, _ASYNC_DROP_ALL):
-            self._pump.fail(ConnectionLost(f"{self.portal} announced that it drops the connection"))
+            self._pump.drop(ConnectionLost(f"{self.portal} announced that it drops the connection"))
 
 
 def random_isid() -> bytes:

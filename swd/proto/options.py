@@ -30,7 +30,7 @@ class Options:
     header_digest: tuple[str, ...] = ("none", "crc32c")
     data_digest: tuple[str, ...] = ("none", "crc32c")
     auth: str | None = None
-    # The target takes the first that it knows. tgtd (1.0.85) says 7, which is SHA-256, and means SHA-1: every login with
+    # The target takes the first that it knows. tgtd (1.0.85) says 7, which is SHA-256, and means SHA-1: a login with
     # SHA-256 before MD5 in the list fails there, so it comes last. The hash is not what makes CHAP weak.
     chap_algs: tuple[str, ...] = ("sha3-256", "sha1", "md5", "sha256")
     secret_file: str | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sense data: from any bytes to a `Sense` record. It travels inside the SCSI Response PDU, so its parser lies with the PDUs.
+"""Sense data: from any bytes to a `Sense` record. It travels inside the SCSI Response PDU, so its parser is down here.
 
 A target may send short sense data, none, or nonsense. Nothing here raises for that: what is missing is None or 0.
 Formats: SPC-4 4.5. What the codes mean is for `swd.scsi.sense`.

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from swd.errors import SwdError
 from swd.scsi import policy
 from swd.scsi.opcodes import lookup
 from swd.scsi.policy import Action, Cause, Verdict
@@ -50,7 +51,7 @@ class ScsiSession(Protocol):
         *,
         queue_depth: int = 32,
         timeout: float | None = None,
-    ) -> list[tuple[int, ScsiResult]]: ...
+    ) -> list[tuple[int, ScsiResult | SwdError]]: ...
 
 
 class Runner:

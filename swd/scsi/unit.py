@@ -97,6 +97,9 @@ class LogicalUnit:
         )
         failures: list[tuple[int, SwdError]] = []
         for index, result in odd:
+            if isinstance(result, SwdError):
+                failures.append((index, result))
+                continue
             try:
                 self._settle(write, starts[index], view[index * size : (index + 1) * size], result)
             except SwdError as error:
@@ -189,9 +192,21 @@ class LogicalUnit:
         for first, count in _pieces(lba, blocks, most):
             self.write_blocks(first, zeros[: count * size])
 
-    def _confirm(self) -> None:
+    def confirm(self, session: ScsiSession) -> StaleIdentity | None:
+        """Whether another disk answers now, asked through `session`: its error, for good. Raises what the session
+        raises.
+        """
+        if self._refusal is not None:
+            return None
+        try:
+            self._confirm(Runner(session, self.lun, timeout=self.timeout))
+        except StaleIdentity as error:
+            return error
+        return None
+
+    def _confirm(self, run: Runner | None = None) -> None:
         """After a unit attention that may mean another disk: raise StaleIdentity, for good, unless all is the same."""
-        identity, capacity = reread(self._probing)
+        identity, capacity = reread(run or self._probing)
         if (identity, capacity) == (self.facts.identity, self.facts.capacity):
             return
         now = f"{identity}, {capacity.blocks} blocks of {capacity.block_size} bytes"

@@ -3,18 +3,19 @@
 
 SHELL = /bin/sh
 BIN = .venv/bin
-PYTEST = $(BIN)/pytest
 
-# The suite imports the installed swd, never the tree beside it: .build/path holds `tests` alone.
-# tests/conftest.py asserts it.
-SUITE = mkdir -p .build/path && ln -sfn ../../tests .build/path/tests && \
-	PYTHONPATH=.build/path SWD_TEST_HOME=$(CURDIR)/.venv $(PYTEST)
+# The suite imports the installed swd, never the tree beside it: it runs in a folder that holds no swd, so that processes
+# which it starts find the installed one as well. tests/conftest.py asserts it.
+WHERE = tests
+SUITE = mkdir -p .build/path && ln -sfn ../../tests .build/path/tests && cd .build/path && \
+	PYTHONPATH='$(CURDIR)/.build/path' SWD_TEST_HOME='$(CURDIR)/.venv' PATH='$(CURDIR)/$(BIN)':"$$PATH" \
+	$(CURDIR)/$(BIN)/pytest -c '$(CURDIR)/pyproject.toml' --rootdir='$(CURDIR)'
 
 .PHONY: help build demo test test-deps lint types cover bench matrix mutants clean
 
 help:
 	@echo 'make demo [DEV=iscsi://...]  the story, on an embedded target; with DEV: read-only, on yours'
-	@echo 'make test [ARGS=...]         the suite, as far as this machine allows; says what was absent'
+	@echo 'make test [WHERE=tests/cli]  the suite, as far as this machine allows; says what was absent'
 	@echo 'make test-deps               as root: add the real components that the suite can use'
 	@echo 'make lint | types            style, licences of the extras | mypy --strict, stubs against compiled modules'
 	@echo 'make cover | bench           coverage, .pyx lines too | the benches'
@@ -28,7 +29,7 @@ demo: build
 	@exec $(BIN)/swdctl demo $(DEV)
 
 test: build
-	@$(SUITE) $(ARGS)
+	@$(SUITE) '$(CURDIR)/$(WHERE)' $(ARGS)
 
 test-deps:
 	@tools/test-deps
@@ -49,7 +50,7 @@ bench: build
 	@exec $(BIN)/python bench/run.py $(ARGS)
 
 matrix: build
-	@SWD_MATRIX_MIB=64 && export SWD_MATRIX_MIB && $(SUITE) tests/interop -k matrix $(ARGS)
+	@SWD_MATRIX_MIB=64 && export SWD_MATRIX_MIB && $(SUITE) '$(CURDIR)/tests/interop' -k matrix $(ARGS)
 
 mutants: build
 	@exec $(BIN)/python tools/mutants.py

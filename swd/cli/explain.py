@@ -57,14 +57,11 @@ SILENT: Final[dict[type[BaseException], int]] = {
     BrokenPipeError: Exit.PIPE_CLOSED,  # of our own output: what sockets raise, the driver has translated
 }
 
-# The next step, where the message has none of its own. The first row that fits wins.
+# The next step for classes whose messages often have none; the others name it themselves. The first that fits wins.
 NEXT: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (errors.AuthenticationFailed, "Check `user`, and the secret in SWD_CHAP_SECRET or in a secret_file of mode 0600."),
-    (errors.LoginRefused, "Check the target's name with `swdctl discover`, and its access list."),
-    (errors.NoSuchDevice, "Check the portal's address, then the target's name with `swdctl discover`."),
     (errors.DeadlineExceeded, "The target is slow or gone; `-O timeout=SECONDS` waits longer."),
     (errors.DigestMismatch, "Bytes were damaged on the way; both digests are on, look at the network path."),
-    (errors.Unsupported, "This device or this version of swd cannot do that."),
 )
 
 
@@ -104,7 +101,7 @@ def _message(error: OSError) -> str:
 def _because(error: BaseException, said: str) -> str:
     root = _root(error)
     text = printable(_one_line(root)) if root is not error else ""
-    return f"Because: {text}" if text and text not in said else ""
+    return f"Because: {text}" if text and text.lower() not in said.lower() else ""
 
 
 def _root(error: BaseException) -> BaseException:

@@ -64,9 +64,9 @@ def _block(data: Any) -> Iterable[str]:
 def _columns(data: Mapping[str, Any]) -> Iterable[str]:
     """Scalars first, as a column; then what is nested, each below its own heading."""
     nested = {key: value for key, value in data.items() if isinstance(value, (dict, list)) and value}
-    flat = {heading(key): cell(value, key) for key, value in data.items() if key not in nested}
-    width = max(map(len, flat), default=0)
-    yield from (f"{key:<{width}}  {value}" for key, value in flat.items())
+    flat = [(heading(key), cell(value, key)) for key, value in data.items() if key not in nested]
+    width = max((len(name) for name, _ in flat), default=0)
+    yield from (f"{name:<{width}}  {value}" for name, value in flat)
     for key, value in nested.items():
         yield f"{heading(key)}:"
         yield from (_INDENT + line for line in _block(value))

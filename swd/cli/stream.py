@@ -111,8 +111,11 @@ class DiskSink:
 class StdoutSink:
     """Standard output, unbuffered. Raises BrokenPipeError when its reader is gone."""
 
+    def __init__(self) -> None:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed", "standard output")
+
     def put(self, data: memoryview) -> None:
-        sys.stdout.flush()
         write_all(1, data, "standard output")
 
     def finish(self) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from swd.cli.stream import CHUNK
+
 MIB = 1 << 20
 Ctl = Callable[..., Any]
 
@@ -97,8 +99,9 @@ def test_an_input_that_is_not_there_is_enoent(ctl: Ctl, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["write", "copy"])
-def test_what_does_not_fit_is_refused_whole(ctl: Ctl, image: Path, tmp_path: Path, verb: str) -> None:
-    device = blank(tmp_path / "device", 2 * MIB)
+def test_what_does_not_fit_is_refused_whole(ctl: Ctl, tmp_path: Path, verb: str) -> None:
+    image, device = tmp_path / "image", blank(tmp_path / "device", CHUNK + MIB)
+    image.write_bytes(bytes(MIB) + b"x" * (CHUNK + MIB))  # the first chunk alone would fit
     words = ("write", str(device), "-i", str(image)) if verb == "write" else ("copy", str(image), str(device))
     assert ctl(*words).status == errno.ENOSPC
     assert not any(device.read_bytes())

@@ -81,8 +81,14 @@ def test_the_deepest_cause_is_the_second_line() -> None:
 
 def test_a_cause_that_was_said_is_not_said_again() -> None:
     error = chained()
-    error.reason += " (Connection refused)"
-    assert explain(error)[1] == dict(NEXT)[errors.NoSuchDevice]
+    error.reason += " (connection refused)"
+    assert explain(error) == (error.reason,)
+
+
+@pytest.mark.parametrize(("kind", "step"), NEXT, ids=lambda one: getattr(one, "__name__", ""))
+def test_the_next_step_is_the_second_line_of_one(kind: type[errors.SwdError], step: str) -> None:
+    assert explain(kind("it broke")) == ("it broke", step)
+    assert explain(kind("it broke\nmend it")) == ("it broke", "mend it")
 
 
 def test_a_hidden_cause_stays_hidden_and_a_circle_ends() -> None:

@@ -151,8 +151,7 @@ def test_the_phase_error_is_silence_and_its_errno(ctl: Callable[..., Any]) -> No
 def test_an_error_is_two_lines_on_stderr_or_json(ctl: Callable[..., Any]) -> None:
     ended = ctl("gone")
     assert (ended.status, ended.out) == (errno.ENXIO, "")
-    assert ended.err.startswith("swdctl: nobody there\n  ")
-    assert ended.err.count("\n") == 2
+    assert ended.err == "swdctl: nobody there\n"
     said = json.loads(ctl("gone", "--json").err)
     assert said["error"]["errno"] == errno.ENXIO
 

@@ -7,8 +7,10 @@ import errno
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -130,8 +132,25 @@ def test_closed_descriptors_never_become_somebodys_output(
     write = shlex.join([sys.executable, "-m", "swd", "write", str(image), "-i", str(data), "--verbose"])
     assert shell(f"exec {write} <&- >&- 2>&-", environment) == errno.EBADF  # the bytes went, the answer could not
     assert image.read_bytes() == data.read_bytes() + bytes(63 << 20)
-    help_ = shlex.join([sys.executable, "-m", "swd", "info", "--build"])
-    assert shell(f"exec {help_} >&- 2>&-", environment) == errno.EBADF
+    for words in (("info", "--build"), ("read", str(image)), ("copy", str(image), "-")):
+        command = shlex.join([sys.executable, "-m", "swd", *words])
+        assert shell(f"exec {command} >&- 2>&-", environment) == errno.EBADF, words
+
+
+def test_no_file_takes_the_place_of_a_closed_descriptor(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The program is `swdctl` with one verb, which opens a file and writes the descriptor's number into it."""
+    opened = tmp_path / "opened"
+    (tmp_path / "opener.py").write_text(
+        f"def opener(call):\n    with open({str(opened)!r}, 'w') as file: file.write(str(file.fileno()))\n"
+    )
+    program = (
+        "import sys; from swd.cli import main; from swd.cli.table import Verb; "
+        "main.VERBS = (Verb('opener', 'x', 'opener:opener'),); sys.exit(main.main())"
+    )
+    path = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    command = shlex.join([sys.executable, "-c", program, "opener"])
+    assert shell(f"exec {command} <&- >&- 2>&-", environment | {"PYTHONPATH": path}) == 0
+    assert int(opened.read_text()) > 2
 
 
 def peak(spawn: Spawn, image: Path, length: str) -> int:
@@ -148,3 +167,36 @@ def test_memory_does_not_grow_with_the_length(spawn: Spawn, tmp_path: Path) -> N
     with large.open("wb") as file:
         file.truncate(512 << 20)
     assert peak(spawn, large, "512M") - peak(spawn, large, "16M") < 2 * CHUNK
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A portal where nobody speaks iSCSI."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        yield server
+
+
+def unit_at(listener: socket.socket) -> str:
+    return f"iscsi://127.0.0.1:{listener.getsockname()[1]}/iqn.2026-01.org.example:silent/0"
+
+
+def test_an_interrupt_does_not_wait_for_a_silent_target(spawn: Spawn, listener: socket.socket) -> None:
+    with spawn("info", unit_at(listener), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        peer, _ = listener.accept()
+        with peer:
+            assert len(peer.recv(48)) == 48  # the login request is on its way, and is never answered
+            start = time.monotonic()
+            child.send_signal(signal.SIGINT)
+            assert ended(child) == (130, b"")
+            assert time.monotonic() - start < 3
+
+
+def test_a_target_that_closes_in_mid_login_is_enxio(spawn: Spawn, listener: socket.socket) -> None:
+    with spawn("info", unit_at(listener), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        peer, _ = listener.accept()
+        peer.recv(48)
+        peer.close()
+        status, said = ended(child)
+    assert status == errno.ENXIO
+    assert 1 <= said.count(b"\n") <= 2

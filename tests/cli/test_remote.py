@@ -82,7 +82,7 @@ def test_info_shows_what_was_negotiated(ctl: Ctl, server: TargetServer, lun: int
     assert record["identity"].startswith("naa.")
     session = record["session"]
     assert (session["header_digest"], session["data_digest"], session["auth"]) == (True, False, "none")
-    assert (session["target"], session["lun"]) == (NAME, str(lun))
+    assert (session["target_name"], session["lun"]) == (NAME, str(lun))
     assert record["timers"]["timeout"] == 30
     text = ctl("info", dev(server, lun)).out
     assert "session:" in text

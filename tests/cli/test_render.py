@@ -40,6 +40,10 @@ def test_what_is_nested_stands_below_its_heading() -> None:
     assert text == "device  d\nsession:\n  auth  chap\nportals:\n  a\n  b\n"
 
 
+def test_no_line_is_lost_where_headings_are_alike() -> None:
+    assert render.as_text({"read_bytes": 1, "read": 2}).count("\n") == 2
+
+
 def test_nothing_is_no_text() -> None:
     assert render.as_text(None) == ""
 

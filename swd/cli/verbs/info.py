@@ -71,7 +71,7 @@ def connect(call: Call, parsed: IscsiDev) -> swd.Session:
 def _remote(call: Call, dev: str, parsed: IscsiDev) -> Device:
     """A unit with the session that leads to it: what was agreed on, and how long swd waits."""
     with connect(call, parsed) as session:
-        facts: dict[str, object] = {"portal": str(parsed.portal), "target": parsed.target, "lun": lun_text(parsed.lun)}
+        facts: dict[str, object] = {"portal": str(parsed.portal), "lun": lun_text(parsed.lun)}
         facts |= render.plain(session.parameters)
         timers = {name: getattr(session.options, name) for name in TIMERS}
         with session.unit(parsed.lun, writable=False) as disk:

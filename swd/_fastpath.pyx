@@ -847,7 +847,7 @@ cdef class Pump:
                 self.wake_all()
             pthread_mutex_unlock(&self.lock)
 
-    def drop(self, reason not None):
+    def cut(self, reason not None):
         """Cuts the link for a reason that Python found, as if it had been lost: recovery follows, where there is
         one.
         """

@@ -240,7 +240,7 @@ class Session:
             self._pump.forget(error.itt)
             return
         self._aborts(LUN_RESET, field)
-        self._pump.drop(
+        self._pump.cut(
             ConnectionLost(f"{self.portal}: a command got no answer and could not be aborted: the connection is closed")
         )
 
@@ -393,7 +393,7 @@ class Session:
         """For the keeper: answers what came while nobody waited, and pings a link on which nothing comes."""
         self._pump.service()
         if self._keepalive.is_dead():
-            self._pump.drop(ConnectionLost(f"{self.portal}: no answer to a ping: the connection is dead"))
+            self._pump.cut(ConnectionLost(f"{self.portal}: no answer to a ping: the connection is dead"))
 
     def close_at_exit(self) -> None:
         busy = self._pump.alive and self._pump.statistics()["open_tasks"] > 0
@@ -407,7 +407,7 @@ class Session:
         with contextlib.suppress(SwdError):
             request = pdu.LogoutRequest(itt=0, reason=1)
             self._pump.control(request.pack(), answer=Opcode.LOGOUT_RESPONSE, timeout=LOGOUT_TIMEOUT)
-        self._pump.drop(ConnectionLost(f"{self.portal} asked for a logout"))
+        self._pump.cut(ConnectionLost(f"{self.portal} asked for a logout"))
 
     def _on_event(self, event: Event) -> None:
         if event.opcode == Opcode.REJECT:
@@ -422,7 +422,7 @@ class Session:
         if message.async_event == _ASYNC_LOGOUT:
             self._answer_logout_request()
         elif message.async_event in (_ASYNC_DROP_CONNECTION, _ASYNC_DROP_ALL):
-            self._pump.drop(ConnectionLost(f"{self.portal} announced that it drops the connection"))
+            self._pump.cut(ConnectionLost(f"{self.portal} announced that it drops the connection"))
 
 
 def random_isid() -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from swd._crc32c cimport swd_crc_copy, swd_crc_update
 
@@ -8,6 +8,35 @@ cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
         void *iov_base
         size_t iov_len
+
+
+cdef extern from "_watch.h" nogil:
+    enum: SWD_HEADS, SWD_BUCKETS, SWD_UNITS, SWD_DIRECTIONS
+    ctypedef struct swd_head:
+        double at
+        uint8_t out
+        uint8_t bhs[48]
+    ctypedef struct swd_heads:
+        uint64_t count
+        swd_head head[64]
+    ctypedef struct swd_histogram:
+        uint64_t count, microseconds
+        uint64_t bucket[32]
+    ctypedef struct swd_latencies:
+        int units
+        uint8_t lun[17][8]
+        swd_histogram of[17][3]
+    ctypedef struct swd_tape:
+        uint8_t *bytes
+        size_t size, used
+        uint64_t lost, at_in, at_out, skip_in, skip_out
+        uint16_t connection
+    void swd_heads_add(swd_heads *heads, const uint8_t *bhs, int out, double now)
+    void swd_latencies_add(swd_latencies *all, const uint8_t *lun, int direction, double seconds)
+    void swd_tape_write(
+        swd_tape *tape, int out, uint64_t offset, const uint8_t *bytes, size_t length, double now)
+    void swd_tape_pass(swd_tape *tape, int out, const uint8_t *bytes, size_t length, double now)
+    void swd_tape_next_connection(swd_tape *tape)
 
 
 cdef enum:
@@ -50,6 +79,7 @@ cdef enum Fault:
     UNEXPECTED_DATA
     FLOOD
     NO_MEMORY
+    FAULT_CODES         # how many there are
 
 
 cdef enum TaskState:
@@ -108,6 +138,7 @@ cdef struct Task:
     uint32_t tail_len
     uint8_t bhs[48]     # control: the header to send, then the header that came back
     double timeout      # seconds
+    double begun        # when it was queued, on the caller's clock
     double deadline     # on the caller's clock
     int64_t tag         # the pump's: which I/O of a batch
     void *waiter        # the pump's: who waits
@@ -192,6 +223,14 @@ cdef class Engine:
     cdef dict pins
     # counters
     cdef uint64_t pdus_in, pdus_out, bytes_in, bytes_out, commands, r2ts, nops, completions_odd, completed
+    cdef uint64_t reads, writes, underflows, overflows, response_errors, empty_data_ins, data_in_residuals, replayed
+    cdef uint64_t slot_waits, timeouts          # the pump's
+    cdef uint64_t faults[32]                    # by code: times that one ended a connection
+    # what people look at; see _watch.h
+    cdef double now                             # the clock as of the last call that gave it
+    cdef swd_heads heads
+    cdef swd_latencies latencies
+    cdef swd_tape tape
 
     # for the pump
     cdef Task *start(self, const uint8_t *lun, const uint8_t *cdb, const uint8_t *out_buf, uint32_t out_len,
@@ -212,6 +251,7 @@ cdef class Engine:
     cdef object left_open(self, Task *task, bint was_sent)
     cdef object death(self)
     cdef EventNode *steal_events(self) noexcept nogil
+    cdef void begin_tape(self, uint8_t *bytes, size_t size) noexcept nogil
     cdef void apply(self, const Agreed *agreed) noexcept nogil
     cdef void begin_again(self, const Agreed *agreed, const uint32_t *order, int count, bint one_by_one) noexcept nogil
     # its own
@@ -252,3 +292,5 @@ cdef class Engine:
 
 cdef list events_of(EventNode *node)
 cdef Agreed agreed_from(negotiated)
+cdef list headers_of(swd_heads *heads)
+cdef dict latencies_of(swd_latencies *latencies)

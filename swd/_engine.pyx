@@ -123,6 +123,32 @@ cdef void unlink(Queue *queue, Task *task) noexcept nogil:
     task.next = NULL
 
 
+cdef list headers_of(swd_heads *heads):
+    """The last headers, oldest first: ("in" or "out", monotonic seconds, the 48 bytes)."""
+    cdef uint64_t first = heads.count - SWD_HEADS if heads.count > SWD_HEADS else 0
+    cdef swd_head *head
+    found = []
+    for number in range(first, heads.count):
+        head = &heads.head[<uint64_t>number % SWD_HEADS]
+        found.append(("out" if head.out else "in", head.at, PyBytes_FromStringAndSize(<char *>head.bhs, BHS)))
+    return found
+
+
+cdef dict latencies_of(swd_latencies *latencies):
+    """(SAM field or None: further units, "none"|"read"|"write") -> (count, sum in us, counts of the log2 buckets)."""
+    cdef int unit, direction, bucket
+    cdef swd_histogram *histogram
+    found = {}
+    for unit in range(SWD_UNITS + 1):
+        for direction, name in enumerate(("none", "read", "write")):
+            histogram = &latencies.of[unit][direction]
+            if histogram.count:
+                lun = int.from_bytes(latencies.lun[unit][:8], "big") if unit < SWD_UNITS else None
+                buckets = [histogram.bucket[bucket] for bucket in range(SWD_BUCKETS)]
+                found[lun, name] = (histogram.count, histogram.microseconds, buckets)
+    return found
+
+
 cdef list events_of(EventNode *node):
     """Turns a stolen list into Events, and frees it."""
     cdef EventNode *after
@@ -195,6 +221,7 @@ cdef class Engine:
                 free(self.tasks[slot].tail)
         events_of(self.steal_events())
         free(self.side)
+        free(self.tape.bytes)
         free(self.barred)
         free(self.tasks)
         free(self.free_slots)
@@ -223,6 +250,7 @@ cdef class Engine:
         task.itt = itt
         task.state = QUEUED
         task.timeout = timeout
+        task.begun = now
         task.deadline = now + timeout
         return task
 
@@ -249,6 +277,8 @@ cdef class Engine:
         task.in_len = in_len
         push(&self.waiting, task)
         self.commands += 1
+        self.reads += in_len > 0
+        self.writes += out_len > 0
         return task
 
     cdef Task *start_control(self, const uint8_t *bhs, const uint8_t *data, uint32_t length, uint8_t answer,
@@ -352,6 +382,7 @@ cdef class Engine:
     cdef void fail(self, int code, int64_t a, int64_t b) noexcept nogil:
         """The connection is dead. The first fault is the one that counts."""
         if self.fault_code == OK:
+            self.faults[code] += 1
             self.fault_code = code
             self.fault_a = a
             self.fault_b = b
@@ -384,6 +415,7 @@ cdef class Engine:
         for i in range(self.slots):
             self.tasks[i].lost = self.tasks[i].state in (QUEUED, ACTIVE)
         self.forget_connection()
+        swd_tape_next_connection(&self.tape)
         self.apply(agreed)
         self.held = True
         self.one_by_one = one_by_one
@@ -441,6 +473,17 @@ cdef class Engine:
         task.r2t_sn = task.r2t_next = 0
         task.r2t_head = task.r2t_count = 0
         task.deadline = FAR_FUTURE
+
+    cdef void begin_tape(self, uint8_t *bytes, size_t size) noexcept nogil:
+        """From the next PDU of each direction on, all bytes go to the tape too."""
+        cdef uint32_t waiting = self.ring_end - self.ring_pos
+        self.tape.bytes = bytes
+        self.tape.size = size
+        self.tape.used = self.tape.lost = self.tape.at_in = self.tape.at_out = 0
+        self.tape.skip_out = self.queued_bytes
+        self.tape.skip_in = self.left + self.trailer - waiting if self.in_body else 0
+        if not self.in_body:  # what is there of the next header
+            swd_tape_pass(&self.tape, 0, self.ring + self.ring_pos, waiting, self.now)
 
     cdef bint is_barred(self, const uint8_t *lun) noexcept nogil:
         """Whether another disk answers under this LUN than the one that was opened: nothing is sent to it."""
@@ -511,6 +554,7 @@ cdef class Engine:
         if self.header_digest:
             put_digest(header + BHS, ~self.crc(0xFFFFFFFF, header, BHS))
             head += 4
+        swd_heads_add(&self.heads, header, 1, self.now)
         self.header_end += head
         self.add_span(header, head, NO_SLOT)
         self.pdus_out += 1
@@ -542,6 +586,7 @@ cdef class Engine:
         PDUs and answers to the target's NOP-In go ahead of them; Data-Out is built last, and never more than fits.
         """
         cdef Task *task
+        self.now = now
         if self.fault_code != OK:
             return 0
         while self.room() and self.queued_bytes < QUEUE_GOAL:
@@ -578,6 +623,7 @@ cdef class Engine:
                 return NULL
             task.replaying = True
             task.replays += 1
+            self.replayed += 1
             self.replaying += 1
             return pop(&self.replay)
         if self.replaying:
@@ -689,6 +735,8 @@ cdef class Engine:
         self.queued_bytes -= n
         while n:
             span = &self.span[self.span_head]
+            if self.tape.bytes != NULL:
+                swd_tape_pass(&self.tape, 1, <uint8_t *>span.iov_base, min(n, span.iov_len), self.now)
             if n < span.iov_len:
                 span.iov_base = <uint8_t *>span.iov_base + n
                 span.iov_len -= n
@@ -737,11 +785,15 @@ cdef class Engine:
         if self.direct:
             self.direct = False
             placed = <uint32_t>min(n, self.left)
+            if self.tape.bytes != NULL:
+                swd_tape_pass(&self.tape, 0, self.dest, placed, self.now)
             if self.data_digest:
                 self.body_crc = self.crc(self.body_crc, self.dest, placed)
             self.dest += placed
             self.left -= placed
             n -= placed
+        if self.tape.bytes != NULL:
+            swd_tape_pass(&self.tape, 0, self.ring + self.ring_end, n, self.now)
         self.ring_end += <uint32_t>n
         while self.fault_code == OK:
             if self.in_body:
@@ -757,6 +809,7 @@ cdef class Engine:
         cdef uint32_t length, crc
         if self.ring_end - self.ring_pos < head:
             return False
+        swd_heads_add(&self.heads, bhs, 0, self.now)
         if self.header_digest:
             crc = ~self.crc(0xFFFFFFFF, bhs, BHS)
             if crc != get_digest(bhs + BHS):
@@ -897,6 +950,7 @@ cdef class Engine:
         cdef Task *task = self.find(get32(self.bhs + 16))
         task.data_sn += 1
         task.in_done += length
+        self.empty_data_ins += length == 0
         self.body_slot = NO_SLOT
         if self.bhs[1] & 1 and self.take_stat_sn():
             self.take_status(task)
@@ -925,10 +979,14 @@ cdef class Engine:
         task.underflow = (bhs[1] & 0x02) != 0
         if task.overflow or task.underflow:
             task.residual = get32(bhs + 44)
+        self.overflows += task.overflow
+        self.underflows += task.underflow
+        self.response_errors += task.response != 0
         if task.response == 0 and task.status == 0:
             if task.in_len:
                 missing = task.in_len - task.in_done
                 if task.underflow and task.residual != missing:
+                    self.data_in_residuals += (bhs[0] & 0x3F) == OP_DATA_IN
                     self.fail(RESIDUAL, task.residual, missing)
                     return
                 if missing and not task.underflow:
@@ -950,6 +1008,9 @@ cdef class Engine:
         if not task.plain:
             self.completions_odd += 1
         self.completed += 1
+        swd_latencies_add(
+            &self.latencies, task.lun, 1 if task.in_len else 2 if task.out_len else 0, self.now - task.begun
+        )
         self.end(task)
 
     cdef void on_r2t(self) noexcept nogil:
@@ -1120,7 +1181,29 @@ cdef class Engine:
             "completed": self.completed,
             "open_tasks": self.slots - self.free_count,
             "window": <int>(self.max_cmd_sn - self.cmd_sn) + 1,
+            "reads": self.reads,
+            "writes": self.writes,
+            "underflows": self.underflows,
+            "overflows": self.overflows,
+            "response_errors": self.response_errors,
+            "empty_data_ins": self.empty_data_ins,
+            "data_in_residuals": self.data_in_residuals,
+            "replayed": self.replayed,
+            "slot_waits": self.slot_waits,
+            "timeouts": self.timeouts,
         }
+
+    def faults_seen(self):
+        """Fault code (a key of FAULTS) to how often it ended a connection; those that did not happen are left out."""
+        return {code: self.faults[code] for code in range(1, FAULT_CODES) if self.faults[code]}
+
+    def last_headers(self):
+        """The last 64 headers of both directions, oldest first: ("in" or "out", the caller's clock, 48 bytes)."""
+        return headers_of(&self.heads)
+
+    def latencies_seen(self):
+        """(SAM field or None: further units, "none", "read" or "write") -> (count, sum in us, 32 log2 buckets)."""
+        return latencies_of(&self.latencies)
 
     @property
     def fault(self):
@@ -1194,13 +1277,14 @@ cdef class Engine:
         self.detach(task)
         self.pins.pop(itt, None)
 
-    def feed(self, data):
+    def feed(self, data, double now=0.0):
         """Receives bytes, as if they had come from the socket; raises what `fault` says when the connection dies."""
         cdef const uint8_t[::1] view = data
         cdef size_t length = view.shape[0]
         cdef size_t at = 0, n, part, step
         cdef iovec place[2]
         cdef int count, i
+        self.now = now
         while at < length and self.fault_code == OK:
             count = self.where(place)
             n = 0

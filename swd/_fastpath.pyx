@@ -23,10 +23,11 @@ Fork. The child of a fork may only close: every other entry raises BadDescriptor
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from swd._engine cimport (
@@ -49,7 +50,11 @@ from swd._engine cimport (
     Task,
     agreed_from,
     events_of,
+    headers_of,
     iovec,
+    latencies_of,
+    swd_heads,
+    swd_latencies,
 )
 from swd._sys cimport (
     EAGAIN,
@@ -168,7 +173,7 @@ cdef class Pump:
     """
 
     cdef Engine engine
-    cdef object on_event, on_down
+    cdef object on_event, on_down, on_tape
     cdef bint told_down
     cdef int fd
     cdef pthread_mutex_t lock
@@ -265,6 +270,7 @@ cdef class Pump:
         if self.engine.fault_code != OK:
             return True
         if n > 0:
+            self.engine.now = swd_now()
             if self.engine.received(n) < 0:
                 self.die(OK, 0)
             self.distribute()
@@ -401,7 +407,11 @@ cdef class Pump:
         return self.engine.fault_code != OK and (me.ahead or not self.engine.recovering)
 
     cdef bint wants_look(self) noexcept nogil:
-        return self.engine.event_count != 0 or (self.engine.recovering and not self.told_down)
+        return (
+            self.engine.event_count != 0
+            or (self.engine.recovering and not self.told_down)
+            or self.engine.tape.used > self.engine.tape.size // 2
+        )
 
     cdef Task *begin(self, Waiter *me, Request *request) noexcept nogil:
         cdef Task *task
@@ -429,6 +439,7 @@ cdef class Pump:
         if self.is_dead_for(me):
             return DEAD
         if task[0] == NULL:
+            self.engine.slot_waits += 1
             self.turn(me, SEND_SLICE)  # all slots are taken: others must end first
             return LOOK
         return self.wait(me, task[0].deadline)
@@ -464,7 +475,10 @@ cdef class Pump:
             self.see_to_events()
         if self.engine.recovering and not self.told_down:
             self.see_to_loss()
+        if self.engine.tape.used > self.engine.tape.size // 2:
+            self.on_tape()
         if swd_now() >= deadline and self.engine.fault_code == OK:
+            self.engine.timeouts += 1
             error = DeadlineExceeded(f"no answer within {timeout:g} s")
             error.itt = itt
             raise error
@@ -914,6 +928,76 @@ cdef class Pump:
                 self.die(CLOSED, 0)
                 self.part()
             pthread_mutex_unlock(&self.lock)
+
+    # ---- for those who look in -------------------------------------------------------------------------------------
+
+    def last_headers(self):
+        """The last 64 headers of both directions, oldest first: ("in" or "out", monotonic seconds, 48 bytes)."""
+        cdef swd_heads heads
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            heads = self.engine.heads
+            pthread_mutex_unlock(&self.lock)
+        return headers_of(&heads)
+
+    def latencies(self):
+        """(SAM field or None: further units, "none", "read" or "write") -> (count, sum in us, 32 log2 buckets): from
+        queueing a command to its status.
+        """
+        cdef swd_latencies latencies
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            latencies = self.engine.latencies
+            pthread_mutex_unlock(&self.lock)
+        return latencies_of(&latencies)
+
+    def faults(self):
+        """Fault code (a key of `_engine.FAULTS`) to how often it ended a connection."""
+        return self.engine.faults_seen()
+
+    def begin_tape(self, on_tape not None, size_t size=8388608):
+        """From the next PDU of each direction on, the bytes are kept for `take_tape`, at most `size` of them;
+        `on_tape` is called by a thread that waits when half of that is taken.
+        """
+        cdef uint8_t *fresh = <uint8_t *>malloc(size)
+        if fresh == NULL:
+            raise MemoryError
+        self.on_tape = on_tape
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            if self.engine.tape.bytes == NULL:
+                self.engine.begin_tape(fresh, size)
+                fresh = NULL
+            pthread_mutex_unlock(&self.lock)
+        free(fresh)
+
+    def take_tape(self, *, bint last=False):
+        """The records since the last call, and how many bytes found no room. `last`: the tape is taken out. A record
+        is struct "=dQIHH" (monotonic seconds, offset in its direction, length, 1 if sent, connection) and its bytes.
+        """
+        cdef uint8_t *fresh = NULL
+        cdef uint8_t *full
+        cdef size_t used
+        cdef uint64_t lost
+        if not last:
+            fresh = <uint8_t *>malloc(self.engine.tape.size)
+            if fresh == NULL:
+                raise MemoryError
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            full = self.engine.tape.bytes
+            used = self.engine.tape.used
+            lost = self.engine.tape.lost
+            self.engine.tape.used = self.engine.tape.lost = 0
+            if full != NULL:
+                self.engine.tape.bytes = fresh
+                fresh = NULL
+            pthread_mutex_unlock(&self.lock)
+        try:
+            return PyBytes_FromStringAndSize(<char *>full, used) if used else b"", lost
+        finally:
+            free(full)
+            free(fresh)
 
     @property
     def alive(self):

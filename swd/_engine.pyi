@@ -7,6 +7,7 @@ from typing_extensions import Buffer, disjoint_base
 from swd.errors import SwdError
 from swd.values import Completion, Event, Leftover, Negotiated
 
+FAULT_NAMES: Final[dict[int, str]]
 FAULTS: Final[dict[int, tuple[type[SwdError], str, str]]]
 
 @disjoint_base

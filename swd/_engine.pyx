@@ -87,6 +87,40 @@ FAULTS = {
     NO_MEMORY: (ConnectionLost, "", "no memory for {0} bytes of a PDU: the connection is closed"),
 }
 
+# Their names in statistics.
+FAULT_NAMES = {
+    TOLD: "told",
+    DROPPED: "dropped",
+    CLOSED: "closed",
+    END_OF_STREAM: "end_of_stream",
+    SYSTEM_ERROR: "system_error",
+    HEADER_DIGEST: "header_digest",
+    DATA_DIGEST: "data_digest",
+    UNKNOWN_OPCODE: "unknown_opcode",
+    AHS: "ahs",
+    SEGMENT_TOO_LONG: "segment_too_long",
+    UNKNOWN_TAG: "unknown_tag",
+    STAT_SN: "stat_sn",
+    DATA_SN: "data_sn",
+    DATA_OFFSET: "data_offset",
+    DATA_TOO_LONG: "data_too_long",
+    DATA_NOT_WANTED: "data_not_wanted",
+    DATA_STATUS: "data_status",
+    DATA_ACK: "data_ack",
+    R2T_NOT_WANTED: "r2t_not_wanted",
+    R2T_SN: "r2t_sn",
+    R2T_RANGE: "r2t_range",
+    R2T_BURST: "r2t_burst",
+    R2T_TOO_MANY: "r2t_too_many",
+    R2T_TAG: "r2t_tag",
+    RESIDUAL: "residual",
+    SHORT_READ: "short_read",
+    SHORT_WRITE: "short_write",
+    UNEXPECTED_DATA: "unexpected_data",
+    FLOOD: "flood",
+    NO_MEMORY: "no_memory",
+}
+
 cdef inline void push(Queue *queue, Task *task) noexcept nogil:
     task.next = NULL
     if queue.tail == NULL:

@@ -8,17 +8,23 @@ hand-over: a frozen `Negotiated`, copied into an engine that a pump then runs.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable
 
 from swd._engine import Engine
 from swd._fastpath import Pump
-from swd.errors import LoginRefused, ProtocolViolation
+from swd import messages
+from swd.errors import AuthenticationFailed, LoginRefused, NoSuchDevice, ProtocolViolation, SwdError
+from swd.iscsi.tally import PROCESS, Tally
+from swd.iscsi.trace import Tap
 from swd.iscsi.transport import Deadline, Stream, connect
 from swd.proto.login import LoginConfig, LoginMachine, Redirect
 from swd.proto.options import Options
 from swd.proto.pdu import BHS_LENGTH
 from swd.values import Event, Negotiated, Portal
+
+_log = logging.getLogger(__name__)
 
 MAX_REDIRECTS = 4
 _MAX_LOGIN_SEGMENT = 65536  # no login PDU needs more; 8192 is what we declare (RFC 7143 13.12)
@@ -35,6 +41,7 @@ class Link:
     portal: Portal
     negotiated: Negotiated
     fd: int
+    tap: Tap | None = None
 
     def close(self) -> None:
         os.close(self.fd)
@@ -52,7 +59,7 @@ def pump_for(
     return Pump(engine, link.fd, on_event, on_down)
 
 
-def establish(portal: Portal, config: LoginConfig) -> Link:
+def establish(portal: Portal, config: LoginConfig, tally: Tally = PROCESS) -> Link:
     """Connects and logs in within `login_timeout`. Raises NoSuchDevice, LoginRefused, AuthenticationFailed or
     ProtocolViolation.
 
@@ -63,17 +70,46 @@ def establish(portal: Portal, config: LoginConfig) -> Link:
     deadline = Deadline(options.login_timeout)
     here = portal
     for _ in range(MAX_REDIRECTS + 1):
-        stream = connect(here, deadline, congestion=options.congestion)
+        stream = connect(here, deadline, congestion=options.congestion, tally=tally)
         try:
             outcome = _login(stream, config)
             if isinstance(outcome, Negotiated):
-                return Link(here, outcome, stream.release())
+                tally.add("login_ok")
+                return Link(here, outcome, stream.release(), stream.tap)
+        except SwdError as error:
+            _note_failure(error, here, tally)
+            raise
         finally:
             stream.close()
+        tally.add("conn_close")
+        tally.add("redirect_perm" if outcome.permanent else "redirect_temp")
+        kind = "permanent" if outcome.permanent else "temporary"
+        messages.say(_log, "SWD_LOG_REDIRECTED", portal=here, kind=kind, there=outcome.portal)
         here = outcome.portal
     raise LoginRefused(
         f"{portal} redirects in a circle: {MAX_REDIRECTS} redirects led to {here}, and that redirects again"
     )
+
+
+def _note_failure(error: SwdError, portal: Portal, tally: Tally) -> None:
+    """Counts why a login failed, and says so."""
+    tally.add("conn_close")
+    if isinstance(error, LoginRefused):
+        tally.add("auth_fail" if isinstance(error, AuthenticationFailed) else "login_bad_class")
+        messages.say(
+            _log,
+            "ISW_LOG_BAD_STATUS_CLASS",
+            portal=portal,
+            status_class=error.status_class,
+            status_detail=error.status_detail,
+            why=error,
+        )
+    elif isinstance(error, ProtocolViolation):
+        tally.add("login_fail")
+        messages.say(_log, "SWD_LOG_LOGIN_PROTOCOL_ERROR", portal=portal, why=error)
+    elif isinstance(error, NoSuchDevice):
+        tally.add("login_wait_fail" if isinstance(error.__cause__, TimeoutError) else "tcp_close_login")
+        messages.say(_log, "ISW_LOG_CLOSED_ON_LOGIN", portal=portal, why=error)
 
 
 def _login(stream: Stream, config: LoginConfig) -> Negotiated | Redirect:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from swd.errors import InvalidArgument, ProtocolViolation
+from swd.errors import InvalidArgument, ProtocolViolation, SwdError
 from swd.iscsi.session import Session
+from swd.iscsi.tally import PROCESS
 from swd.proto import names
 from swd.proto.options import Options
 from swd.proto.portal import parse_target_address
@@ -17,8 +18,19 @@ from swd.values import Chap, Portal, Target
 
 def discover(portal: Portal, *, chap: Chap | None, options: Options, initiator_name: str) -> list[Target]:
     """The targets behind a discovery address, in the order of its answer. Raises as `Session`."""
+    PROCESS.add("discovery_sessions")
     with Session(portal, None, chap=chap, options=options, initiator_name=initiator_name) as session:
-        return targets(session.text({"SendTargets": "All"}), session.portal)
+        PROCESS.add("sendtargets")
+        try:
+            answer = session.text({"SendTargets": "All"})
+        except SwdError:
+            PROCESS.add("sendtargets_fail")
+            raise
+        try:
+            return targets(answer, session.portal)
+        except ProtocolViolation:
+            PROCESS.add("sendtargets_parse_fail")
+            raise
 
 
 def targets(pairs: Iterable[tuple[str, str]], asked: Portal) -> list[Target]:

@@ -12,14 +12,18 @@ import atexit
 import os
 import threading
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from swd.errors import SwdError
+
+if TYPE_CHECKING:
+    from swd.iscsi.trace import Trace
 
 INTERVAL = 1.0  # seconds between two looks
 
 
 class Kept(Protocol):
+    def trace(self, trace: Trace | None) -> None: ...
     def look_in(self) -> None: ...
     def close_at_exit(self) -> None: ...
 
@@ -47,6 +51,9 @@ class _Keeper:
         for session in self._snapshot():
             session.close_at_exit()
 
+    def sessions(self) -> list[Kept]:
+        return self._snapshot()
+
     def _snapshot(self) -> list[Kept]:
         with self._lock:
             return list(self._sessions)
@@ -68,6 +75,11 @@ _keeper = _Keeper()
 
 def keep(session: Kept) -> None:
     _keeper.add(session)
+
+
+def sessions() -> list[Kept]:
+    """All that live: for traces and statistics of the process."""
+    return _keeper.sessions()
 
 
 def forget(session: Kept) -> None:

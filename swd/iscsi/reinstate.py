@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from swd import messages
 from swd._fastpath import Pump
 from swd.errors import BadDescriptor, ConnectionLost, LoginRefused, NoSuchDevice, SwdError
 from swd.iscsi.connection import Link, establish
+from swd.iscsi.tally import PROCESS, Tally
 from swd.proto import recovery
 from swd.proto.login import LoginConfig
 from swd.values import Negotiated, Portal
@@ -34,13 +36,21 @@ class Reinstatement:
     """
 
     def __init__(
-        self, portal: Portal, config: LoginConfig, pump: Pump, *, verify: Verify, adopt: Callable[[Link], object]
+        self,
+        portal: Portal,
+        config: LoginConfig,
+        pump: Pump,
+        *,
+        verify: Verify,
+        adopt: Callable[[Link], object],
+        tally: Tally = PROCESS,
     ) -> None:
         self._portal = portal
         self._config = config
         self._pump = pump
         self._verify = verify
         self._adopt = adopt
+        self._tally = tally
         self._stopped = threading.Event()
         self._completed = 0
         self._lost_at = 0.0
@@ -61,6 +71,9 @@ class Reinstatement:
         try:
             self._bring_back(negotiated)
         except SwdError as error:
+            if not self._stopped.is_set():
+                self._tally.add("recovery_fail")
+                messages.say(_log, "ISCSI_LOG_TARGET_OFFLINE_EVENT", portal=self._portal, why=error)
             self._pump.give_up(error)
 
     def _bring_back(self, negotiated: Negotiated) -> None:
@@ -79,7 +92,7 @@ class Reinstatement:
                     return
             except (NoSuchDevice, LoginRefused, ConnectionLost) as error:
                 failure = error
-                _log.info("%s: the session is not back yet: %s", self._portal, error)
+                messages.say(_log, "SWD_LOG_NOT_BACK_YET", portal=self._portal, why=error)
             attempt += 1
 
     def _note_loss(self) -> None:
@@ -101,7 +114,7 @@ class Reinstatement:
         """One login, one look at the units. True if all is well; the link that died meanwhile raises ConnectionLost."""
         options = self._config.options
         patience = min(options.login_timeout, max(self._left(), 0.1))
-        link = establish(self._portal, replace(self._config, options=replace(options, login_timeout=patience)))
+        link = establish(self._portal, replace(self._config, options=replace(options, login_timeout=patience)), self._tally)
         if link.negotiated.target_portal_group_tag != self._group:
             # Another portal group is another I_T nexus: the old one's tasks may still be at work (RFC 7143 4.4.3.1).
             self._stopped.wait(options.path_settle)
@@ -111,5 +124,6 @@ class Reinstatement:
         self._adopt(link)
         self._verify()
         self.count += 1
+        messages.say(_log, "SWD_LOG_SESSION_BACK", portal=self._portal, replayed=len(orders.replay))
         self._pump.resume()
         return True

@@ -11,17 +11,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
+from swd import messages
+from swd._engine import FAULT_NAMES
 from swd.errors import ConnectionLost, DeadlineExceeded, InvalidArgument, ProtocolViolation, SwdError, Unsupported
 from swd.iscsi import keeper
 from swd.iscsi.connection import Link, establish, pump_for
 from swd.iscsi.keepalive import Keepalive
 from swd.iscsi.reinstate import Reinstatement
+from swd.iscsi.tally import LATENCIES, PROCESS, RETIRED, Histogram, Tally
 from swd.iscsi.task import Task, result_of
 from swd.iscsi.textual import exchange
+from swd.iscsi.trace import Recorder, Tap, Trace, current
 from swd.iscsi.transport import Deadline
 from swd.proto import lun as luns
 from swd.proto import pdu
@@ -39,6 +44,7 @@ S = TypeVar("S", bound="Session")
 
 ABORT_TIMEOUT = 5.0  # seconds that an ABORT TASK may take before the session is given up
 LOGOUT_TIMEOUT = 5.0
+GAUGES = frozenset({"open_tasks", "window"})  # of the statistics: what is now, not a count
 EXIT_TIMEOUT = 0.5  # at interpreter exit
 
 # Task management functions (RFC 7143 11.5.1) and the answers that mean "it is gone" (11.6.1).
@@ -62,6 +68,15 @@ _ASYNC_SCSI, _ASYNC_LOGOUT, _ASYNC_DROP_CONNECTION, _ASYNC_DROP_ALL, _ASYNC_NEGO
     4,
     255,
 )
+
+_ASYNC = {
+    _ASYNC_SCSI: ("async_scsi", "SCSI event"),
+    _ASYNC_LOGOUT: ("async_logout", "it asks for a logout"),
+    _ASYNC_DROP_CONNECTION: ("async_drop_connection", "it drops the connection"),
+    _ASYNC_DROP_ALL: ("async_drop_session", "it drops all connections"),
+    _ASYNC_NEGOTIATE: ("async_renegotiate", "it asks for a negotiation"),
+    _ASYNC_VENDOR: ("async_vendor", "vendor's own"),
+}
 
 _REJECTED = {  # RFC 7143 11.17.1
     0x02: "data digest error",
@@ -97,22 +112,34 @@ class Session:
             options=options,
             chap=chap,
         )
-        link = establish(portal, self._config)
+        self.tally = Tally(PROCESS)
+        self._recorder: Recorder | None = None
+        self._told_of_violation = False
+        link = establish(portal, self._config, self.tally)
         self._adopt(link)
         comes_back = target_name is not None and options.replacement_timeout > 0
         self._pump = pump_for(link, options, on_event=self._on_event, on_down=self._on_down if comes_back else None)
-        self._recovery = Reinstatement(portal, self._config, self._pump, verify=self._verify_units, adopt=self._adopt)
+        trace = current()
+        if trace is not None and link.tap is not None:
+            self._recorder = Recorder(trace, self._pump, link.tap)
+        self._recovery = Reinstatement(
+            portal, self._config, self._pump, verify=self._verify_units, adopt=self._adopt, tally=self.tally
+        )
         self._keepalive = Keepalive(self._pump)
         self._closed = False
+        self.tally.add("session_open")
         keeper.keep(self)
 
     def _adopt(self, link: Link) -> None:
         """What is true of the connection in use: after a redirect its portal is not the configured one."""
         self.portal = link.portal
         self.parameters: Negotiated = link.negotiated
+        if self._recorder is not None:
+            self._recorder.next_connection(link.tap)
 
     def _on_down(self) -> None:
-        _log.warning("%s: the connection is lost: %s", self.portal, self._pump.fault)
+        self.tally.add("conn_close")
+        messages.say(_log, "SWD_LOG_CONNECTION_LOST", portal=self.portal, why=self._pump.fault)
         self._recovery.begin(self.parameters)
 
     def _verify_units(self) -> None:
@@ -188,6 +215,9 @@ class Session:
         except DeadlineExceeded as error:
             self._expired(error, field)
             raise
+        except ProtocolViolation as error:
+            self._violated(error)
+            raise
         return None if completion is None else result_of(completion, None)
 
     def batch(
@@ -226,6 +256,21 @@ class Session:
         except DeadlineExceeded as error:
             self._expired(error, field)
             raise
+        except ProtocolViolation as error:
+            self._violated(error)
+            raise
+
+    def _violated(self, error: ProtocolViolation) -> None:
+        """The session has ended by a protocol error: says so, once, and what came before it."""
+        if self._told_of_violation or self._pump.alive:
+            return
+        self._told_of_violation = True
+        self.tally.add("protocol_error")
+        messages.say(_log, "SWD_LOG_PROTOCOL_ERROR", portal=self.portal, why=error)
+        self._keep_headers()
+
+    def _keep_headers(self) -> None:
+        """What is done with the last headers after a protocol error; this rank has no place for files."""
 
     def _expired(self, error: DeadlineExceeded, field: int) -> None:
         """A command got no answer in time: climb the ladder until it is certain that it is dead. The caller raises
@@ -234,6 +279,7 @@ class Session:
         A ping tells a dead connection from a dead task. Then: ABORT TASK; LOGICAL UNIT RESET; a new connection, which
         ends all tasks of the old one and sends those of other callers again.
         """
+        messages.say(_log, "SWD_LOG_COMMAND_TIMEOUT", portal=self.portal, why=error)
         if error.itt is None or self._pump.down or not self._pump.alive:
             return
         if self._pings() and self._aborts(ABORT_TASK, field, error.itt):
@@ -262,6 +308,7 @@ class Session:
         self, function: int, field: int = 0, *, itt: int = RESERVED_TAG, timeout: float | None = None
     ) -> int:
         """One task management function; returns its response code (RFC 7143 11.6.1)."""
+        self.tally.add("task_management")
         request = pdu.TaskManagementRequest(
             function=function, lun=field, itt=0, referenced_task_tag=itt, ref_cmd_sn=self._pump.cmd_sn_of(itt)
         )
@@ -319,6 +366,7 @@ class Session:
         if answer.data != data:
             error = ProtocolViolation("the answer to a ping does not carry what was sent", clause="11.19")
             self._pump.fail(error)
+            self._violated(error)
             raise error
         return answer.data
 
@@ -330,6 +378,7 @@ class Session:
             )
         except ProtocolViolation as error:
             self._pump.fail(error)
+            self._violated(error)
             raise
 
     # ---- the end ------------------------------------------------------------------------------------------------
@@ -342,7 +391,8 @@ class Session:
             request = pdu.LogoutRequest(itt=0, reason=0)
             self._pump.control(request.pack(), answer=Opcode.LOGOUT_RESPONSE, timeout=timeout)
         except SwdError as error:
-            _log.debug("%s: logout failed: %s", self.portal, error)
+            self.tally.add("logout_wait_fail")
+            messages.say(_log, "SWD_LOG_LOGOUT_FAILED", portal=self.portal, why=error)
         finally:
             self._shut()
 
@@ -358,10 +408,22 @@ class Session:
             self.logout()
 
     def _shut(self) -> None:
-        self._closed = True
+        first, self._closed = not self._closed, True
         keeper.forget(self)
         self._recovery.stop()
+        down = self._pump.down
         self._pump.close()
+        self.trace(None)
+        if first:
+            self._retire(down)
+
+    def _retire(self, down: bool) -> None:
+        """The counts of a closed session go to the process's."""
+        self.tally.add("session_close")
+        if not down:
+            self.tally.add("conn_close")
+        RETIRED.add_all({name: count for name, count in self._counted().items() if name not in GAUGES})
+        LATENCIES.add_all(self.parameters.target_name, self._pump.latencies())
 
     def __enter__(self: S) -> S:
         return self
@@ -386,13 +448,43 @@ class Session:
 
     @property
     def statistics(self) -> dict[str, int]:
-        """Counters since login: PDUs, bytes and system calls each way, commands, R2Ts, odd ends, open tasks, window."""
-        return self._pump.statistics() | {"recoveries": self._recovery.count}
+        """Counters since login: PDUs, bytes and system calls each way, commands, R2Ts, odd ends, open tasks, window;
+        faults by name, and the session's own events.
+        """
+        return self._counted() | self.tally.counts()
+
+    def _counted(self) -> dict[str, int]:
+        """What is counted in C, and what recovery counts."""
+        faults = {f"fault_{FAULT_NAMES[code]}": count for code, count in self._pump.faults().items()}
+        return self._pump.statistics() | faults | {"recoveries": self._recovery.count}
+
+    def latencies(self) -> dict[tuple[int | None, str], Histogram]:
+        """(SAM field or None: further units, "none", "read" or "write") -> (count, sum in us, 32 log2 buckets)."""
+        return self._pump.latencies()
+
+    def last_headers(self) -> list[tuple[str, float, bytes]]:
+        """The last 64 PDU headers, oldest first: ("in" or "out", monotonic seconds, 48 bytes)."""
+        return self._pump.last_headers()
+
+    def trace(self, trace: Trace | None) -> None:
+        """For `iscsi.trace`: from now on into that trace, or no longer."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.end()
+        if trace is not None and self._pump.alive:
+            with socket.socket(fileno=os.dup(self._pump.fileno())) as sock:
+                self._recorder = Recorder(trace, self._pump, Tap(trace, sock))
 
     def look_in(self) -> None:
         """For the keeper: answers what came while nobody waited, and pings a link on which nothing comes."""
-        self._pump.service()
+        try:
+            self._pump.service()
+        except ProtocolViolation as error:
+            self._violated(error)
+            raise
         if self._keepalive.is_dead():
+            self.tally.add("ping_unanswered")
+            messages.say(_log, "SWD_LOG_PING_UNANSWERED", portal=self.portal)
             self._pump.cut(ConnectionLost(f"{self.portal}: no answer to a ping: the connection is dead"))
 
     def close_at_exit(self) -> None:
@@ -413,12 +505,18 @@ class Session:
         if event.opcode == Opcode.REJECT:
             reason = pdu.Reject.unpack(event.bhs).reason
             words = _REJECTED.get(reason, f"reason 0x{reason:02x}")
-            self._pump.fail(
-                ProtocolViolation(f"{self.portal} rejected a PDU of ours: {words} (RFC 7143 11.17)", clause="11.17")
+            self.tally.add(f"reject_{reason:02x}" if reason in _REJECTED else "reject_other")
+            messages.say(_log, "SWD_LOG_REJECT", portal=self.portal, why=words)
+            error = ProtocolViolation(
+                f"{self.portal} rejected a PDU of ours: {words} (RFC 7143 11.17)", clause="11.17"
             )
+            self._pump.fail(error)
+            self._violated(error)
             return
         message = pdu.AsyncMessage.unpack(event.bhs)
-        _log.info("%s: asynchronous message %d", self.portal, message.async_event)
+        name, what = _ASYNC.get(message.async_event, ("async_other", f"event {message.async_event}"))
+        self.tally.add(name)
+        messages.say(_log, "SWD_LOG_ASYNC", portal=self.portal, what=what)
         if message.async_event == _ASYNC_LOGOUT:
             self._answer_logout_request()
         elif message.async_event in (_ASYNC_DROP_CONNECTION, _ASYNC_DROP_ALL):

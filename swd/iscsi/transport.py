@@ -14,7 +14,10 @@ import socket
 import time
 from collections.abc import Iterator
 
+from swd import messages
 from swd.errors import NoSuchDevice
+from swd.iscsi.tally import PROCESS, Tally
+from swd.iscsi.trace import Tap, tap_for
 from swd.values import Portal
 
 _log = logging.getLogger(__name__)
@@ -43,11 +46,14 @@ class Stream:
         self._sock = sock
         self.portal = portal
         self._deadline = deadline
+        self.tap: Tap | None = tap_for(sock)
 
     def send(self, data: bytes) -> None:
         with self._said("sending to"):
             self._sock.settimeout(self._left())
             self._sock.sendall(data)
+        if self.tap is not None:
+            self.tap.login(True, data)
 
     def read(self, length: int) -> bytes:
         data = bytearray()
@@ -58,6 +64,8 @@ class Stream:
                 if not piece:
                     raise ConnectionResetError("it closed the connection")
                 data += piece
+                if self.tap is not None:
+                    self.tap.login(False, piece)
         return bytes(data)
 
     def release(self) -> int:
@@ -66,7 +74,11 @@ class Stream:
         return self._sock.detach()
 
     def close(self) -> None:
-        self._sock.close()
+        """After `release` this does nothing."""
+        if self._sock.fileno() >= 0:
+            self._sock.close()
+            if self.tap is not None:
+                self.tap.end()
 
     def _left(self) -> float:
         if not self._deadline.left:
@@ -86,7 +98,9 @@ class Stream:
             raise NoSuchDevice(f"{self.portal}: lost while {doing} it during login: {words(error)}") from error
 
 
-def connect(portal: Portal, deadline: Deadline, *, congestion: str | None = None) -> Stream:
+def connect(
+    portal: Portal, deadline: Deadline, *, congestion: str | None = None, tally: Tally = PROCESS
+) -> Stream:
     """Tries each address of the portal's host in the resolver's order; the last failure is the cause of
     NoSuchDevice.
     """
@@ -99,12 +113,14 @@ def connect(portal: Portal, deadline: Deadline, *, congestion: str | None = None
         # Addresses that are still to be tried get their share of the time.
         patience = deadline.left / (len(addresses) - number)
         sock = socket.socket(family, kind, protocol)
+        tally.add("conn_open")
         try:
             _prepare(sock, congestion)
             sock.settimeout(max(patience, 0.001))
             sock.connect(address)
         except OSError as error:
             failure = error
+            tally.add("connect_timeout" if isinstance(error, TimeoutError) else "connect_fail")
             sock.close()
         except BaseException:
             sock.close()
@@ -127,7 +143,7 @@ def _prepare(sock: socket.socket, congestion: str | None) -> None:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
         except (AttributeError, OSError) as error:
-            _log.warning("congestion=%s is not to be had here: %s; going on with the host's own", congestion, error)
+            messages.say(_log, "SWD_LOG_CONGESTION", name=congestion, why=error)
 
 
 def words(error: BaseException | None) -> str:

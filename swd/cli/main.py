@@ -125,6 +125,10 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
 
 def run_verb(verb: Verb, call: Call, arguments: dict[str, Any]) -> None:
     """Ask the phase gate, call the function, print its record."""
+    if call.verbose or call.debug:
+        from swd.cli.voice import speak
+
+        speak(debug=call.debug)
     gate(verb, arguments)
     record = _function(verb.function)(call, **arguments)
     if record is not None:

@@ -180,6 +180,28 @@ VERBS: Final[tuple[Verb, ...]] = (
         options_key=True,
     ),
     Verb(
+        "stats",
+        "Show what was counted, each row with its class (I, T, D, C) and what that advises. With a DEV: its session, "
+        "opened for this; without: this process and what was saved.",
+        "swd.cli.verbs.stats:stats",
+        (Argument("dev", "[DEV]", "dev", required=False),),
+        (
+            Option(("--format",), "text, json, or prometheus.", "text", "FORMAT", default="text"),
+            Option(("--all",), "In text: rows that are 0 or not applicable, too.", "flag", default=False),
+            Option(("--clear",), "Count from here on, after showing.", "flag", default=False),
+        ),
+        gate="devices",
+        options_key=True,
+    ),
+    Verb(
+        "trace",
+        "Run a verb and record all its PDUs in FILE, a pcap for tshark or Wireshark (mode 0600): "
+        "swdctl trace FILE.pcap -- read DEV --length 4K",
+        "swd.cli.verbs.trace:trace",
+        (Argument("file", "FILE", "file"), Argument("words", "-- VERB [ARGS]...", many=True)),
+        (Option(("--with-chap",), "Do not mask the values of CHAP_R and CHAP_C.", "flag", default=False),),
+    ),
+    Verb(
         "phase show",
         "Say what the network phase is, since when, who set it, and by what evidence.",
         "swd.cli.verbs.phase:show",

@@ -8,15 +8,17 @@ else that an open does.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import select
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final
 
+from swd import messages
 from swd.driver import config as configuration
 from swd.driver import devsw, phase
 from swd.driver.errnos import During, translated
@@ -111,6 +113,23 @@ class Driver:
         except BaseException:
             unit.row.detach(unit)
             raise
+
+    @contextlib.contextmanager
+    def trace(self, path: str, *, with_chap: bool = False) -> Iterator[None]:
+        """While it lasts, all iSCSI connections of this process are recorded in `path`: a pcap (mode 0600).
+
+        The values of CHAP_R and CHAP_C are masked unless `with_chap`. Raises DeviceBusy if the process is traced
+        already, SwdError if the file cannot be made.
+        """
+        from swd.iscsi import keeper, trace
+
+        trace.start(path, keeper.sessions(), with_chap=with_chap)
+        try:
+            yield
+        finally:
+            lost = trace.stop(keeper.sessions())
+            if lost:
+                messages.say(_log, "SWD_LOG_TRACE_GAP", portal=path, lost=lost)
 
     def close(self, fd: int) -> None:
         """The descriptor is gone at once; the device is let go when no thread is inside a call on it any more."""

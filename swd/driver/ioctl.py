@@ -30,6 +30,7 @@ class Request(enum.IntEnum):
     SWD_VERSION = 0x5301
     SWD_PHASE_GET = 0x5302
     SWD_STATS_GET = 0x5303
+    SWD_STATS_CLEAR = 0x5304
 
 
 class Argument(enum.Enum):
@@ -70,7 +71,14 @@ TABLE: Final = (
     Entry(Request.SG_IO, Argument.SG_IO, "ScsiResult", False, "run a SCSI command as it is"),
     Entry(Request.SWD_VERSION, Argument.NONE, "dict", False, "version of swd, and the row of the device"),
     Entry(Request.SWD_PHASE_GET, Argument.NONE, "dict", False, "the network phase of the host, since when, by whom"),
-    Entry(Request.SWD_STATS_GET, Argument.NONE, "dict", False, "counters of the descriptor, and of its session"),
+    Entry(
+        Request.SWD_STATS_GET,
+        Argument.NONE,
+        "dict",
+        False,
+        "rows of statistics with their class letters, and latencies; isw: those of the process",
+    ),
+    Entry(Request.SWD_STATS_CLEAR, Argument.NONE, "None", False, "count from here on; isw: in all sessions"),
 )
 _BY_REQUEST: Final = {entry.request: entry for entry in TABLE}
 

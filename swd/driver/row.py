@@ -63,6 +63,10 @@ class Counters:
             for name, amount in amounts.items():
                 self._values[name] += amount
 
+    def clear(self) -> None:
+        with self._lock:
+            self._values = dict.fromkeys(self.NAMES, 0)
+
     def values(self) -> dict[str, int]:
         with self._lock:
             return dict(self._values)

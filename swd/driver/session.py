@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from swd import messages
 from swd.disk import Disk
+from swd.driver import places
 from swd.driver.errnos import During, translated
 from swd.errors import SwdError
 from swd.iscsi import session as _session
@@ -19,6 +24,9 @@ from swd.values import Chap, Portal, ScsiResult
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+
+_log = logging.getLogger(__name__)
 
 
 class Session(_session.Session):
@@ -80,7 +88,21 @@ class Session(_session.Session):
             error = unit.confirm(_Ahead(self))
             if error is not None:
                 self._changed[field] = error
+                self.tally.add("stale_identity")
+                messages.say(_log, "SWD_LOG_STALE_IDENTITY", portal=self.portal, lun=_lun.text(field), why=error)
         self._bar(dict(self._changed))
+
+    def _keep_headers(self) -> None:
+        """The last headers into a file (0600) of the run-time folder, one a process; where that cannot be, nothing."""
+        headers = self.last_headers()
+        folder = places.runtime_folder()
+        place = folder / f"last-headers-{os.getpid()}.txt"
+        lines = [f"{at:.6f} {direction:>3} {bhs.hex(' ', 4)}" for direction, at, bhs in headers]
+        text = f"{self!r}\nmonotonic s, direction, header\n" + "\n".join(lines) + "\n"
+        with contextlib.suppress(OSError):
+            places.private_folder(folder, 0o755 if os.geteuid() == 0 else 0o700)
+            places.write_atomically(place, text.encode(), 0o600)
+            messages.say(_log, "SWD_LOG_LAST_HEADERS", portal=self.portal, count=len(headers), place=place)
 
     def luns(self) -> list[int]:
         """The LUNs that the target reports: numbers, or SAM fields where no number spells one."""

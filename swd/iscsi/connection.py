@@ -12,9 +12,9 @@ import logging
 import os
 from collections.abc import Callable
 
+from swd import messages
 from swd._engine import Engine
 from swd._fastpath import Pump
-from swd import messages
 from swd.errors import AuthenticationFailed, LoginRefused, NoSuchDevice, ProtocolViolation, SwdError
 from swd.iscsi.tally import PROCESS, Tally
 from swd.iscsi.trace import Tap

@@ -114,7 +114,9 @@ class Reinstatement:
         """One login, one look at the units. True if all is well; the link that died meanwhile raises ConnectionLost."""
         options = self._config.options
         patience = min(options.login_timeout, max(self._left(), 0.1))
-        link = establish(self._portal, replace(self._config, options=replace(options, login_timeout=patience)), self._tally)
+        link = establish(
+            self._portal, replace(self._config, options=replace(options, login_timeout=patience)), self._tally
+        )
         if link.negotiated.target_portal_group_tag != self._group:
             # Another portal group is another I_T nexus: the old one's tasks may still be at work (RFC 7143 4.4.3.1).
             self._stopped.wait(options.path_settle)

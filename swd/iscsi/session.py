@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -113,6 +114,7 @@ class Session:
             chap=chap,
         )
         self.tally = Tally(PROCESS)
+        self.opened = time.time()
         self._recorder: Recorder | None = None
         self._told_of_violation = False
         link = establish(portal, self._config, self.tally)
@@ -507,9 +509,7 @@ class Session:
             words = _REJECTED.get(reason, f"reason 0x{reason:02x}")
             self.tally.add(f"reject_{reason:02x}" if reason in _REJECTED else "reject_other")
             messages.say(_log, "SWD_LOG_REJECT", portal=self.portal, why=words)
-            error = ProtocolViolation(
-                f"{self.portal} rejected a PDU of ours: {words} (RFC 7143 11.17)", clause="11.17"
-            )
+            error = ProtocolViolation(f"{self.portal} rejected a PDU of ours: {words} (RFC 7143 11.17)", clause="11.17")
             self._pump.fail(error)
             self._violated(error)
             return

@@ -98,9 +98,7 @@ class Stream:
             raise NoSuchDevice(f"{self.portal}: lost while {doing} it during login: {words(error)}") from error
 
 
-def connect(
-    portal: Portal, deadline: Deadline, *, congestion: str | None = None, tally: Tally = PROCESS
-) -> Stream:
+def connect(portal: Portal, deadline: Deadline, *, congestion: str | None = None, tally: Tally = PROCESS) -> Stream:
     """Tries each address of the portal's host in the resolver's order; the last failure is the cause of
     NoSuchDevice.
     """

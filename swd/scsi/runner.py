@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from swd.errors import SwdError
+from swd.iscsi.tally import PROCESS
 from swd.scsi import policy
 from swd.scsi.opcodes import lookup
 from swd.scsi.policy import Action, Cause, Verdict
@@ -22,6 +23,8 @@ from swd.values import ScsiResult
 LONG_FACTOR = 10  # a long-running command gets so many times the deadline of an ordinary one
 
 _RAW_CAUSES = frozenset({Cause.ATTENTION, Cause.BUSY})  # what a caller with a CDB of his own does not want to see
+
+_COUNTED = {Cause.ATTENTION: "unit_attention", Cause.BUSY: "busy"}  # in the statistics of the session
 
 Buffer = Any  # an object with the buffer protocol; `collections.abc.Buffer` is of Python 3.12
 
@@ -102,6 +105,8 @@ class Runner:
             if self.timeout is not None and paused > self.timeout:
                 return result, Verdict(Action.FAIL, error=policy.error_for(result, cdb, given_up=verdict.cause))
             tried[verdict.cause] += 1
+            if verdict.cause in _COUNTED:
+                getattr(self.session, "tally", PROCESS).add(_COUNTED[verdict.cause])
             if verdict.action is Action.REREAD:
                 self.reread()
             if verdict.delay:

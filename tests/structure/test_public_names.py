@@ -39,7 +39,8 @@ MEMBERS = {
 }
 # What the ranks below need of a Session; docs/architecture.md, "The seams".
 SEAMS = {
-    "Session": {"read_blocks", "write_blocks", "batch", "alive", "look_in", "close_at_exit"},
+    "Session": {"read_blocks", "write_blocks", "batch", "alive", "look_in", "close_at_exit"}
+    | {"last_headers", "latencies", "trace"},
     "Disk": {"unit", "writable"},
 }
 

@@ -22,6 +22,7 @@ RANKS = (
     (2, "swd.target"),
     (1, "swd._fastpath", "swd._engine", "swd._crc32c", "swd._wire", "swd._serial", "swd._sys"),
     (0, "swd.proto"),
+    (0, "swd.messages"),
     (-1, "swd.values", "swd.errors"),
 )
 HOME = {name: (rank, group) for rank, *group in RANKS for name in group}

@@ -135,6 +135,7 @@ _ANSWERS: Final[dict[Request, Callable[[Unit], object]]] = {
     Request.BLKROGET: lambda unit: int(unit.disk.read_only),
     Request.BLKFLSBUF: _flush_buffers,
     Request.SWD_STATS_GET: statistics,
+    Request.SWD_STATS_CLEAR: lambda unit: unit.counters.clear(),
 }
 _RANGES: Final[dict[Request, Callable[[Unit, int, int], None]]] = {
     Request.BLKDISCARD: discard,

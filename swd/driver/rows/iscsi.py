@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from swd.driver import initiator, secrets
+from swd.driver import initiator, secrets, statistics
 from swd.driver.errnos import During, translated
 from swd.driver.ioctl import Request
 from swd.driver.row import Unit, Wanted
@@ -90,7 +90,12 @@ def ioctl(unit: Unit, request: Request, arg: Any) -> object:
         return _sg_io(unit, arg)
     if request is Request.SWD_STATS_GET:
         session: Session = unit.kept
-        return {**_block.statistics(unit), "session": dict(session.statistics)}
+        found = statistics.report(statistics.of_session(session), levels=(statistics.SESSION, statistics.CONNECTION))
+        return {**_block.statistics(unit), "session": dict(session.statistics), **found}
+    if request is Request.SWD_STATS_CLEAR:
+        unit.counters.clear()
+        statistics.clear(unit.kept)
+        return None
     return _block.ioctl(unit, request, arg)
 
 

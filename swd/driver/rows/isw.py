@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from swd.driver import statistics
 from swd.driver.ioctl import Request
 from swd.driver.row import Unit, Wanted
 from swd.errors import Unsupported
@@ -32,8 +33,12 @@ def close(unit: Unit) -> None:
 
 
 def ioctl(unit: Unit, request: Request, _arg: Any) -> object:
-    """SWD_STATS_GET: what this Driver holds. The entry points answer what is the same for every driver."""
+    """SWD_STATS_GET: what this Driver holds, and the rows of the process; SWD_STATS_CLEAR clears these. The entry points answer what is the same for every driver."""
     if request is Request.SWD_STATS_GET:
         wanted: Wanted = unit.kept
-        return {"descriptors": wanted.descriptors(), "sessions": len(wanted.sessions)}
+        held = {"descriptors": wanted.descriptors(), "sessions": len(wanted.sessions)}
+        return {**held, **statistics.report(statistics.snapshot())}
+    if request is Request.SWD_STATS_CLEAR:
+        statistics.clear()
+        return None
     raise Unsupported(f"isw: has no blocks, so it has no {request.name}: open a disk")

@@ -115,6 +115,7 @@ class Session:
         )
         self.tally = Tally(PROCESS)
         self.opened = time.time()
+        self._process = os.getpid()
         self._recorder: Recorder | None = None
         self._told_of_violation = False
         link = establish(portal, self._config, self.tally)
@@ -415,8 +416,8 @@ class Session:
         self._recovery.stop()
         down = self._pump.down
         self._pump.close()
-        self.trace(None)
-        if first:
+        if first and self._process == os.getpid():  # a forked child touches no lock: the parent may have held it
+            self.trace(None)
             self._retire(down)
 
     def _retire(self, down: bool) -> None:

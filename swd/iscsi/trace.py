@@ -37,7 +37,7 @@ class Trace:
 
     def __init__(self, path: str, *, with_chap: bool) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        self._file: IO[bytes] = os.fdopen(fd, "wb")
+        self._file: IO[bytes] = os.fdopen(fd, "wb", buffering=0)  # a forked child has nothing to flush
         self._file.write(HEADER)
         self._lock = threading.Lock()
         self._epoch = time.time() - time.monotonic()
@@ -47,7 +47,7 @@ class Trace:
     def write(self, packets: Iterable[bytes]) -> None:
         with self._lock:
             if not self._file.closed:
-                self._file.writelines(packets)
+                self._file.write(b"".join(packets))
 
     def wall(self, monotonic: float) -> float:
         return self._epoch + monotonic
@@ -55,6 +55,12 @@ class Trace:
     def close(self) -> None:
         with self._lock:
             self._file.close()
+
+
+def _in_child() -> None:
+    """The trace is the parent's."""
+    global _current
+    _current = None
 
 
 class Tap:
@@ -164,6 +170,8 @@ def _ends(sock: socket.socket) -> Ends:
 
 _lock = threading.Lock()
 _current: Trace | None = None
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def current() -> Trace | None:

@@ -33,7 +33,10 @@ def close(unit: Unit) -> None:
 
 
 def ioctl(unit: Unit, request: Request, _arg: Any) -> object:
-    """SWD_STATS_GET: what this Driver holds, and the rows of the process; SWD_STATS_CLEAR clears these. The entry points answer what is the same for every driver."""
+    """SWD_STATS_GET: what this Driver holds, and the rows of the process; SWD_STATS_CLEAR clears these.
+
+    The entry points answer what is the same for every driver.
+    """
     if request is Request.SWD_STATS_GET:
         wanted: Wanted = unit.kept
         held = {"descriptors": wanted.descriptors(), "sessions": len(wanted.sessions)}

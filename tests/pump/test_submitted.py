@@ -186,7 +186,7 @@ def test_a_task_that_is_forgotten_in_the_middle_of_its_data_is_a_violation() -> 
         assert forgotten.wait(PATIENCE)
         peer.sock.sendall(stream[200:])
 
-    def run(pump: Pump) -> None:
+    with connected(script) as (pump, _):
         command = pump.submit(0, READ_ONE, None, bytearray(BLOCK))
         command.cancel()
         assert pump.command(0, TEST_UNIT_READY) is None
@@ -196,6 +196,3 @@ def test_a_task_that_is_forgotten_in_the_middle_of_its_data_is_a_violation() -> 
         forgotten.set()
         with pytest.raises(ProtocolViolation, match="not open"):
             pump.command(0, TEST_UNIT_READY)
-
-    with connected(script) as (pump, _):
-        run(pump)

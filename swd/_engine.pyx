@@ -894,10 +894,14 @@ cdef class Engine:
         return True
 
     cdef void on_data_in(self, uint32_t length) noexcept nogil:
-        cdef Task *task = self.find(get32(self.bhs + 16))
+        cdef uint32_t itt = get32(self.bhs + 16)
+        cdef Task *task = self.find(itt)
+        self.body_slot = NO_SLOT
+        if task == NULL:  # the pump was told to forget it since its header came
+            self.fail(UNKNOWN_TAG, OP_DATA_IN, itt)
+            return
         task.data_sn += 1
         task.in_done += length
-        self.body_slot = NO_SLOT
         if self.bhs[1] & 1 and self.take_stat_sn():
             self.take_status(task)
 

@@ -459,8 +459,10 @@ cdef class Engine:
         cdef uint8_t *barred = <uint8_t *>malloc(8 * (len(units) + 1))
         if barred == NULL:
             raise MemoryError
-        for i, lun in enumerate(units):
-            put64(barred + 8 * i, lun)
+        cdef Py_ssize_t at = 0
+        for lun in units:
+            put64(barred + 8 * at, lun)
+            at += 1
         self.barred_errors = units
         return barred
 

@@ -498,7 +498,11 @@ def test_after_a_fork_the_child_has_bad_descriptors_only() -> None:
 
     home = str(Path(swd.__file__).resolve().parent.parent)
     done = subprocess.run(
-        [sys.executable, "-c", FORK], env={**os.environ, "PYTHONPATH": home}, capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK],
+        env={**os.environ, "PYTHONPATH": home},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
 

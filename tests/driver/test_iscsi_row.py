@@ -336,7 +336,7 @@ drv.close(fd)
 def test_a_forked_child_sends_nothing(server: TargetServer) -> None:
     home = str(Path(swd.__file__).resolve().parent.parent)
     done = subprocess.run(
-        [sys.executable, "-c", FORK, dev(server)],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, dev(server)],
         env={**os.environ, "PYTHONPATH": home},
         capture_output=True,
         text=True,

@@ -250,14 +250,25 @@ def test_a_login_that_never_ends_is_given_up() -> None:
         swd.connect(str(peer.portal), NAME)
 
 
-def test_a_full_feature_phase_without_authentication_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("method", "fields", "error"),
+    [
+        ("None", {}, AuthenticationFailed),
+        ("Reject", {}, AuthenticationFailed),
+        ("CHAP", {"transit": True, "nsg": OPERATIONAL}, ProtocolViolation),
+        ("None", {"transit": True, "nsg": FULL_FEATURE}, ProtocolViolation),
+    ],
+)
+def test_no_login_goes_on_without_the_authentication_that_was_asked_for(
+    method: str, fields: dict[str, int], error: type[SwdError]
+) -> None:
     def script(talk: Talk) -> None:
         request, asked = talk.login_request()
         assert asked["AuthMethod"] == "CHAP"
-        talk.login_response(request, [("AuthMethod", "None")], transit=True, nsg=FULL_FEATURE)
+        talk.login_response(request, [("AuthMethod", method)], **fields)
         assert talk.until_closed() == []
 
-    with playing(script) as peer, pytest.raises(AuthenticationFailed):
+    with playing(script) as peer, pytest.raises(error):
         swd.connect(str(peer.portal), NAME, chap=swd.Chap("user", "a-secret-of-16by"))
 
 

@@ -59,6 +59,15 @@ class Peer:
         self.later: list[tuple[pdu.Pdu, bytes]] = []  # came while a write was taken
         self.disk: dict[int, bytes] = {}  # what was written: LBA of the command, bytes
 
+    def play(self, script: Callable[[Peer], object]) -> None:
+        """Runs a script; where it goes wrong, the connection ends at once, and nobody waits in vain."""
+        try:
+            script(self)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+            raise
+
     def receive(self) -> tuple[pdu.Pdu, bytes] | None:
         """The next PDU and its data; None at the end of the stream."""
         return self.later.pop(0) if self.later else self.read()
@@ -185,7 +194,7 @@ def connected(
     ours, theirs = socket.socketpair()
     peer = Peer(theirs, agreed)
     pump = Pump(Engine(agreed, slots=slots), ours.detach(), on_event)
-    played = Played(lambda: script(peer))
+    played = Played(lambda: peer.play(script))
     try:
         yield pump, peer
     finally:

@@ -131,29 +131,34 @@ def test_others_run_while_a_thread_waits_for_a_silent_peer() -> None:
     assert counter >= 200_000
 
 
-def test_the_role_of_the_reader_is_handed_on() -> None:
-    """The first thread reads, and ends first: the second must get its own answer, which comes later."""
-    first_ended = threading.Event()
-    came = threading.Semaphore(0)
+def test_the_role_of_the_reader_is_handed_on_at_once() -> None:
+    """The first thread reads, and ends first: the second gets its answer, which comes later, without a slice's wait."""
+    rounds = 12
+    came, first_ended = threading.Semaphore(0), threading.Semaphore(0)
 
     def script(peer: Peer) -> None:
-        commands = []
-        for _ in range(2):
-            commands.append(peer.command())
+        for _ in range(rounds):
+            first = peer.command()
             came.release()
-        peer.good(commands[0])
-        assert first_ended.wait(PATIENCE)
-        peer.good(commands[1])
+            second = peer.command()
+            peer.good(first)
+            assert first_ended.acquire(timeout=PATIENCE)
+            peer.good(second)
 
     def run(pump: Pump) -> None:
         assert pump.command(0, TEST_UNIT_READY) is None
-        first_ended.set()
+        first_ended.release()
 
     with connected(script) as (pump, _):
-        first = Played(lambda: run(pump))
-        assert came.acquire(timeout=PATIENCE)
-        assert pump.command(0, TEST_UNIT_READY) is None
-        first.join()
+        waited = 0.0
+        for _ in range(rounds):
+            first = Played(lambda: run(pump))
+            assert came.acquire(timeout=PATIENCE)
+            began = time.monotonic()
+            assert pump.command(0, TEST_UNIT_READY) is None
+            waited += time.monotonic() - began
+            first.join()
+    assert waited < rounds * 0.1  # a slice is 0.25 s
 
 
 def test_a_deadline_while_another_thread_receives_into_the_buffer() -> None:
@@ -183,16 +188,10 @@ def test_a_deadline_while_another_thread_receives_into_the_buffer() -> None:
         assert buffer == b"\x55" * (1 << 20)
 
 
-def ask_for_the_rest(peer: Peer) -> tuple[pdu.ScsiCommand, bytearray]:
-    """The next write, and what came with it; an R2T for all that is missing is sent."""
-    received = peer.receive()
-    assert received is not None
-    command, immediate = received
-    assert isinstance(command, pdu.ScsiCommand)
-    missing = command.expected_data_transfer_length - len(immediate)
-    r2t = pdu.R2T(itt=command.itt, ttt=9, buffer_offset=len(immediate), desired_data_transfer_length=missing)
-    peer.send(r2t)
-    return command, bytearray(immediate)
+def ask_for_the_rest(peer: Peer, command: pdu.ScsiCommand, sent: int) -> None:
+    """An R2T for all that did not come with a write."""
+    missing = command.expected_data_transfer_length - sent
+    peer.send(pdu.R2T(itt=command.itt, ttt=9, buffer_offset=sent, desired_data_transfer_length=missing))
 
 
 def until_full(pump: Pump) -> None:
@@ -207,10 +206,17 @@ def test_two_threads_write_to_a_peer_that_does_not_read() -> None:
     full = threading.Event()
     data = [os.urandom(4 << 20) for _ in range(2)]
     taken: dict[int, tuple[pdu.ScsiCommand, bytearray]] = {}
+    asked = threading.Event()
 
     def script(peer: Peer) -> None:
-        for command, immediate in [ask_for_the_rest(peer), ask_for_the_rest(peer)]:
-            taken[command.itt] = command, immediate
+        for received in [peer.receive(), peer.receive()]:
+            assert received is not None
+            command, immediate = received
+            assert isinstance(command, pdu.ScsiCommand)
+            taken[command.itt] = command, bytearray(immediate)
+        for command, immediate in taken.values():
+            ask_for_the_rest(peer, command, len(immediate))
+        asked.set()
         assert full.wait(PATIENCE)
         while any(len(got) < 4 << 20 for _, got in taken.values()):
             received = peer.receive()
@@ -224,6 +230,7 @@ def test_two_threads_write_to_a_peer_that_does_not_read() -> None:
 
     with connected(script) as (pump, _):
         writers = [Played(lambda n=n: pump.blocks(True, 0, n, 8192, data[n])) for n in range(2)]  # type: ignore[misc]
+        assert asked.wait(PATIENCE)
         until_full(pump)
         assert pump.statistics()["bytes_out"] < 4 << 20
         full.set()

@@ -25,7 +25,13 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 def run(*words: str, timeout: float = PATIENCE, env: Mapping[str, str] | None = None) -> str:
     """What a program printed; AssertionError with all it said if it did not end with 0."""
     done = subprocess.run(
-        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=environment(env)
+        words,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        env=environment(env),
     )
     assert done.returncode == 0, f"`{' '.join(words)}` ended with {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout

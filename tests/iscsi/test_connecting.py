@@ -10,10 +10,10 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
-from support.peer import FULL_FEATURE, NAME, OPERATIONAL, Talk, playing
+from support.peer import FULL_FEATURE, NAME, OPERATIONAL, Script, Talk, playing
 
 import swd
 from swd.errors import AuthenticationFailed, LoginRefused, NoSuchDevice, ProtocolViolation, SwdError
@@ -31,13 +31,13 @@ def open_descriptors() -> int:
 
 
 @pytest.fixture(autouse=True)
-def no_descriptor_is_left(places: None):
+def no_descriptor_is_left(places: None) -> Iterator[None]:
     before = open_descriptors()
     yield
     assert open_descriptors() == before
 
 
-def redirecting(where: Callable[[], Portal], detail: int = 1, extra: tuple[tuple[str, str], ...] = ()):
+def redirecting(where: Callable[[], Portal], detail: int = 1, extra: tuple[tuple[str, str], ...] = ()) -> Script:
     """A script that sends everybody elsewhere; returns the target name that was asked for."""
 
     def script(talk: Talk) -> str:

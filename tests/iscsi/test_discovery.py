@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterator
 
 import pytest
-from support.peer import Talk, playing, text
+from support.peer import Script, Talk, playing, text
 
 import swd
 from swd.errors import ProtocolViolation
@@ -31,7 +31,7 @@ ANSWER = text(
 )
 
 
-def answering(*pieces: tuple[bytes, bool]):
+def answering(*pieces: tuple[bytes, bool]) -> Script:
     """A script whose SendTargets answer comes in these pieces; each says whether a text is cut (C=1) at its end."""
 
     def script(talk: Talk) -> list[Opcode]:

@@ -505,7 +505,7 @@ cdef class Pump:
             self.see_to_loss()
         if swd_now() >= deadline and self.engine.fault_code == OK:
             error = DeadlineExceeded(f"no answer within {timeout:g} s")
-            error.itt = itt
+            error.tags = () if itt == NO_TAG else (itt,)
             raise error
         return 0
 
@@ -566,7 +566,7 @@ cdef class Pump:
         it is sent.
 
         None if it ended GOOD, complete and without residual; else its Completion. Raises DeadlineExceeded (its tag in
-        `.itt`: the target may still work on it, the buffers are free), or what killed the connection.
+        `.tags`: the target may still work on it, the buffers are free), or what killed the connection.
         """
         cdef Request request
         cdef Py_buffer view
@@ -716,6 +716,20 @@ cdef class Pump:
                     itt[0] = self.engine.tasks[slot].itt
         return first
 
+    cdef tuple tags_of(self, Waiter *me):
+        """The tags of a waiter's commands that the target knows and has not answered."""
+        cdef uint32_t tags[MAX_SLOTS]
+        cdef int count = 0
+        cdef int slot
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            for slot in range(self.engine.slots):
+                if self.engine.tasks[slot].waiter == <void *>me and self.engine.tasks[slot].state == ACTIVE:
+                    tags[count] = self.engine.tasks[slot].itt
+                    count += 1
+            pthread_mutex_unlock(&self.lock)
+        return tuple([tags[slot] for slot in range(count)])
+
     cdef list odd_ones(self, Batch *batch):
         """The (index, Completion) of I/Os that did not end plainly GOOD; they stay in the list until `drop_odd`."""
         cdef Task *task = batch.odd
@@ -795,6 +809,9 @@ cdef class Pump:
             if ended == DEAD:
                 raise self.engine.death()
             return odd + self.odd_ones(batch)
+        except DeadlineExceeded as error:
+            error.tags = self.tags_of(&me)
+            raise
         finally:
             with nogil:
                 pthread_mutex_lock(&self.lock)

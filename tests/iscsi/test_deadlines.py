@@ -36,6 +36,7 @@ def taking_abort(response: int, *, late: bool = False) -> Script:
     def script(talk: Talk) -> list[Opcode]:
         talk.log_in()
         command, _ = talk.take(Opcode.SCSI_COMMAND)
+        talk.overdue()
         abort, _ = talk.take(Opcode.TASK_MANAGEMENT_REQUEST)
         assert abort.function == 1  # ABORT TASK
         assert (abort.referenced_task_tag, abort.ref_cmd_sn, abort.lun) == (command.itt, command.cmd_sn, command.lun)
@@ -74,6 +75,7 @@ def test_an_overdue_write_is_aborted_and_its_buffer_let_go() -> None:
         command, _ = talk.take(Opcode.SCSI_COMMAND)
         talk.send(pdu.R2T(itt=command.itt, ttt=5, buffer_offset=0, desired_data_transfer_length=512), numbered=False)
         talk.take(Opcode.DATA_OUT)
+        talk.overdue()
         abort, _ = talk.take(Opcode.TASK_MANAGEMENT_REQUEST)
         # An R2T that crosses the abort on the wire is no fault of anybody's.
         talk.send(
@@ -100,9 +102,12 @@ def test_a_target_that_does_not_abort_loses_the_session(answer: int | None) -> N
     def script(talk: Talk) -> list[Opcode]:
         talk.log_in()
         talk.take(Opcode.SCSI_COMMAND)
-        abort, _ = talk.take(Opcode.TASK_MANAGEMENT_REQUEST)
-        if answer is not None:
-            talk.send(pdu.TaskManagementResponse(itt=abort.itt, response=answer))
+        talk.overdue()
+        for function in (1, 5):  # ABORT TASK, then LOGICAL UNIT RESET
+            request, _ = talk.take(Opcode.TASK_MANAGEMENT_REQUEST)
+            assert request.function == function
+            if answer is not None:
+                talk.send(pdu.TaskManagementResponse(itt=request.itt, response=answer))
         return talk.until_closed()
 
     buffer = bytearray(4096)
@@ -119,6 +124,47 @@ def test_a_target_that_does_not_abort_loses_the_session(answer: int | None) -> N
     assert peer.results == [[]]  # closed, without a logout on a link that is given up
 
 
+def test_a_silent_link_is_given_up_without_an_abort() -> None:
+    def script(talk: Talk) -> list[Opcode]:
+        talk.log_in()
+        talk.take(Opcode.SCSI_COMMAND)
+        talk.overdue(answer=False)
+        return talk.until_closed()
+
+    with playing(script) as peer:
+        session = swd.connect(str(peer.portal), NAME)
+        with pytest.raises(DeadlineExceeded):
+            session.execute(TEST_UNIT_READY, lun=0, timeout=TIMEOUT)
+        assert not session.alive
+        session.close()
+
+
+def test_every_overdue_command_of_a_batch_is_aborted() -> None:
+    aborted: list[int] = []
+
+    def script(talk: Talk) -> list[Opcode]:
+        talk.log_in()
+        commands = [talk.take(Opcode.SCSI_COMMAND)[0] for _ in range(4)]
+        talk.good(commands[0], bytes(4096))
+        commands = [*commands[1:], talk.take(Opcode.SCSI_COMMAND)[0]]
+        talk.overdue()
+        for _ in commands:
+            abort, _ = talk.take(Opcode.TASK_MANAGEMENT_REQUEST)
+            aborted.append(abort.referenced_task_tag)
+            talk.send(pdu.TaskManagementResponse(itt=abort.itt))
+        assert sorted(aborted) == sorted(command.itt for command in commands)
+        return talk.serve()
+
+    with playing(script) as peer, swd.connect(str(peer.portal), NAME) as session:
+        with pytest.raises(DeadlineExceeded):
+            session.batch(
+                False, 0, array.array("q", range(0, 64, 8)), 8, bytearray(8 * 4096), queue_depth=4, timeout=TIMEOUT
+            )
+        assert session.alive
+        assert session.statistics["open_tasks"] == 0
+        assert session.execute(INQUIRY, lun=0, data_in=36).data == bytes(36)
+
+
 def test_others_on_the_session_are_not_hurt_by_one_abort() -> None:
     """Another thread's command stays open while the first is aborted, and gets its answer."""
     answer_the_other = threading.Event()
@@ -127,6 +173,7 @@ def test_others_on_the_session_are_not_hurt_by_one_abort() -> None:
         talk.log_in()
         other, _ = talk.take(Opcode.SCSI_COMMAND)
         talk.take(Opcode.SCSI_COMMAND)
+        talk.overdue()
         abort, _ = talk.take(Opcode.TASK_MANAGEMENT_REQUEST)
         assert abort.referenced_task_tag != other.itt
         talk.send(pdu.TaskManagementResponse(itt=abort.itt))

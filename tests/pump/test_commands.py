@@ -117,7 +117,7 @@ def test_a_deadline_frees_the_buffer(sent_before: int) -> None:
         with pytest.raises(DeadlineExceeded, match=r"within 0\.2 s") as caught:
             pump.command(0, READ_ONE, None, buffer, timeout=0.2)
         assert 0.2 <= time.monotonic() - began < 2
-        assert caught.value.itt is not None
+        assert len(caught.value.tags) == 1
         buffer[:] = CANARY * BLOCK
         buffer += b"it can be resized"
         late.set()

@@ -93,6 +93,12 @@ class Talk:
         header = dataclasses.replace(header, data_segment_length=len(data), **numbers)
         self.sock.sendall(header.pack() + pdu.padded(data))
 
+    def overdue(self, *, answer: bool = True) -> None:
+        """The ping by which swd finds out whether the link or the task is dead."""
+        ping, data = self.take(Opcode.NOP_OUT)
+        if answer:
+            self.send(pdu.NopIn(itt=ping.itt), data)
+
     def until_closed(self) -> list[Opcode]:
         """What else swd sends before it closes; nothing of it is answered."""
         seen: list[Opcode] = []

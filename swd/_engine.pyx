@@ -1204,7 +1204,7 @@ cdef class Engine:
         """Receives bytes, as if they had come from the socket; raises what `fault` says when the connection dies."""
         cdef const uint8_t[::1] view = data
         cdef size_t length = view.shape[0]
-        cdef size_t at = 0, n, part, step
+        cdef size_t at = 0, n, part
         cdef iovec place[2]
         cdef int count, i
         while at < length and self.fault_code == OK:

@@ -54,7 +54,8 @@ class LogicalUnit:
     """A logical unit by one path, as `swd.scan` found it. Sizes in bytes; None where it is no disk.
 
     `phase`: "live" (the path that is used), "standby" (another path to the same disk), "unreachable", "gone" (the
-    target lists it no more), "skipped" (no disk, or one that cannot be used); `reason` says why. `paths`: the DEVs of
+    target lists it no more), "skipped" (no disk, or one that cannot be used), "known" (nobody was asked); `reason` says
+    why. `paths`: the DEVs of
     all paths to this disk, which only a strong identity joins.
     """
 

@@ -21,6 +21,8 @@ def paths(dev: HardwarePath | Wwid, registry: Registry) -> list[IscsiDev]:
         found = [] if unit is None else [unit]
     else:
         found = registry.by_identity(dev.designator)
+        # Disks of two sizes are two disks, whatever they call themselves.
+        found = [unit for unit in found if (unit.size, unit.block_size) == (found[0].size, found[0].block_size)]
     if not found:
         raise NoSuchDevice(f"{dev}: the registry knows no such unit: find it with `swdctl scan PORTAL`")
     return [unit.dev for unit in found]

@@ -14,8 +14,9 @@ _PATHS: Final = (
     "CREATE TABLE addresses (host TEXT, port INTEGER, last_seen REAL NOT NULL, PRIMARY KEY (host, port))",
     """CREATE TABLE instances (number INTEGER PRIMARY KEY, target TEXT NOT NULL, host TEXT NOT NULL,
        port INTEGER NOT NULL, UNIQUE (target, host, port))""",
-    """CREATE TABLE units (instance INTEGER NOT NULL, lun TEXT NOT NULL, identity TEXT NOT NULL, strong INTEGER NOT NULL,
-       size INTEGER NOT NULL, block_size INTEGER NOT NULL, last_seen REAL NOT NULL, PRIMARY KEY (instance, lun))""",
+    """CREATE TABLE units (instance INTEGER NOT NULL, lun TEXT NOT NULL, identity TEXT NOT NULL,
+       strong INTEGER NOT NULL, size INTEGER NOT NULL, block_size INTEGER NOT NULL, last_seen REAL NOT NULL,
+       PRIMARY KEY (instance, lun))""",
 )
 _STORIES: Final = (
     "CREATE TABLE wanted (target TEXT PRIMARY KEY, since REAL NOT NULL)",

@@ -51,6 +51,7 @@ def scan(
     ways = [way for way in ways if target in (None, way.target)]
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="swd-scan") as pool:
         walked = list(pool.map(lambda way: _walk(memory, way, chap, options), ways))
+    _note(memory, {way: error for way, (_, error) in zip(ways, walked, strict=True)})
     failures = [error for _, error in walked if error is not None]
     units = [unit for found, _ in walked for unit in found]
     if failures and not units and len(failures) == len(ways):
@@ -81,9 +82,7 @@ def _walk(
         raise
     except SwdError as error:
         _log.warning("%s at %s: %s", way.target, way.portal, error.reason)
-        memory.note_error(way.target, error)
         return _remembered(memory, way, UNREACHABLE, error.reason, ()), error
-    memory.note_error(way.target, None)
     seen = {unit.lun for unit in found}
     return found + _remembered(memory, way, GONE, "the target does not list it any more", seen), None
 
@@ -117,6 +116,13 @@ def probe(memory: Registry, number: int, target: str, portal: Portal, session: S
         if not session.alive:
             raise
         return replace(place, reason=error.reason)
+
+
+def _note(memory: Registry, ended: Mapping[_Way, SwdError | None]) -> None:
+    """A target is up if one way to it is; else the error of its first way is its last error."""
+    for target in dict.fromkeys(way.target for way in ended):
+        errors = [error for way, error in ended.items() if way.target == target]
+        memory.note_error(target, None if None in errors else errors[0])
 
 
 def _remembered(memory: Registry, way: _Way, state: str, reason: str, seen: Iterable[str]) -> list[LogicalUnit]:

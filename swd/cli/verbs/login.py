@@ -46,7 +46,7 @@ def _line(proof: Proof) -> str:
     )
 
 
-def logout(call: Call, *, name: str, forget: bool) -> list[LoggedOut]:
+def logout(_call: Call, *, name: str, forget: bool) -> list[LoggedOut]:
     """Raises `DeviceBusy` while a process holds a session with the target."""
     from swd.driver.login import release
 

@@ -56,9 +56,9 @@ _READY: Final = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLL
 class Driver:
     """The driver table of a process. Usable from many threads; a context manager that closes all its descriptors.
 
-    `registry` None is this host's; else a `swd.driver.registry.Registry`, or the path of its file. `config` None is this
-    host's too; else a path, a mapping, or a `Config`. `phase` stands in for the host's network phase, for this Driver
-    only, with the errno profile of `config`.
+    `registry` None is this host's; else a `swd.driver.registry.Registry`, or the path of its file. `config` None is
+    this host's too; else a path, a mapping, or a `Config`. `phase` stands in for the host's network phase, for this
+    Driver only, with the errno profile of `config`.
     """
 
     def __init__(

@@ -49,6 +49,8 @@ def scan(
     memory = registry.host()
     ways = _known(memory) if portal is None else _discovered(memory, portal, chap, options)
     ways = [way for way in ways if target in (None, way.target)]
+    for way in ways:  # in the order of the answer, whoever is faster afterwards
+        memory.instance(way.target, way.portal)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="swd-scan") as pool:
         walked = list(pool.map(lambda way: _walk(memory, way, chap, options), ways))
     _note(memory, {way: error for way, (_, error) in zip(ways, walked, strict=True)})

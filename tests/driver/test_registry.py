@@ -83,9 +83,10 @@ from swd.driver.registry import Registry
 from swd.values import Portal
 sys.stdin.readline()
 memory = Registry(Path(sys.argv[1]))
-ways = [("iqn.2026-01.org.example:p%s" % (sys.argv[2] if n %% 2 else "shared"), Portal("192.0.2.1", 1000 + n)) for n in range(10)]
+names = ["iqn.2026-01.org.example:shared", "iqn.2026-01.org.example:" + sys.argv[2]]
+ways = [(names[n & 1], Portal("192.0.2.1", 1000 + n)) for n in range(10)]
 print(json.dumps([[*way, memory.instance(*way)] for way in ways], default=str), memory.in_memory)
-""".replace("%%", "%")
+"""
 
 
 def test_processes_that_allocate_at_once_get_numbers_of_their_own(path: Path) -> None:

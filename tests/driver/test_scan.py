@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import shutil
 import socket
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import swd
-from swd.driver import Driver, login, phase, registry, scan
+from swd.driver import Driver, login, phase, registry
 from swd.driver.scan import join
 from swd.errors import DeviceBusy, NetworkNotInitialized, NoSuchDevice, StaleIdentity, SwdError
 from swd.target import Lun, RamMedium, TargetConfig, TargetServer
@@ -289,7 +288,7 @@ def two_tgtds() -> Iterator[list[Portal]]:
         yield portals
     finally:
         for process in processes:
-            process.terminate()
+            process.kill()  # it does not end on SIGTERM while it has targets
             process.wait(20)
         shutil.rmtree(folder)
 

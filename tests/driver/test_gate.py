@@ -113,4 +113,5 @@ def test_local_rows_are_not_gated(tmp_path: Path) -> None:
 def test_after_the_attempt_nothing_says_enetunreach(call: str) -> None:
     phase.complete()
     answers, _ = probe(call.replace("host.example", "127.0.0.1:1"))
-    assert answers[0] in {"passed", *(f"other {number}" for number in (errno.ENXIO, errno.ENODEV, errno.ENOENT))}
+    expected = {f"other {number}" for number in (errno.ENXIO, errno.ENODEV, errno.ENOENT)}
+    assert answers[0] in ({"passed"} if call == "lambda: swd.scan()" else expected)  # nothing is known: nothing asked

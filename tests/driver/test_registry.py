@@ -259,7 +259,7 @@ print(bad, sorted(way.number for way in memory.instances()) == list(range(30)))
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks /proc for the open files")
 def test_no_handle_survives_a_fork(path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FORK, str(path)],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(path)],
         env={**os.environ, "PYTHONPATH": HOME},
         capture_output=True,
         text=True,

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -119,8 +120,11 @@ def test_disks_of_two_sizes_are_never_one(first: TargetServer, second: TargetSer
     swd.scan(str(second.portal))
     identity = next(unit.identity for unit in known().units() if unit.lun == 0)
     known().remember(0, 0, identity, True, 2 * SIZE, 512)
-    with swd.open(f"wwid:{identity}"):
-        assert first.statistics["logins"] == 3  # seen last, and of another size: the only one that is tried
+    logins = second.statistics["logins"]
+    first.stop()
+    with pytest.raises(NoSuchDevice):  # the disk that was seen last is of another size: only its own paths are tried
+        swd.open(f"wwid:{identity}")
+    assert second.statistics["logins"] == logins
 
 
 def test_a_hardware_path_is_the_same_unit_as_its_dev(first: TargetServer) -> None:
@@ -154,29 +158,39 @@ def test_an_iscsi_dev_needs_no_registry(first: TargetServer) -> None:
 
 
 @pytest.fixture
-def silent() -> Iterator[Portal]:
+def listener() -> Iterator[socket.socket]:
     """A portal that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield Portal(*listener.getsockname()[:2])
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        yield found
 
 
-def test_a_dead_portal_delays_nobody(first: TargetServer, silent: Portal, caplog: pytest.LogCaptureFixture) -> None:
-    """The live way has ended long before the silent one gives up: its unit is recorded meanwhile."""
+@pytest.fixture
+def silent(listener: socket.socket) -> Portal:
+    return Portal(*listener.getsockname()[:2])
+
+
+def test_a_dead_portal_delays_nobody(
+    first: TargetServer, listener: socket.socket, silent: Portal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The live way has ended, and its units are recorded, before the silent one is given up: here, hung up by us."""
     known().instance(NAME, silent)
     known().remember(0, 0, "naa.60", False, 512, 512)
     known().instance(NAME, first.portal)
     answers: list[list[LogicalUnit]] = []
-    scanning = threading.Thread(target=lambda: answers.append(swd.scan(target=NAME, login_timeout=3)))
+    scanning = threading.Thread(target=lambda: answers.append(swd.scan(target=NAME, login_timeout=20)))
     scanning.start()
-    recorded = threading.Event()
-    while scanning.is_alive() and not recorded.is_set():
-        if len(known().units()) == 3:
-            recorded.set()
-    assert recorded.is_set()
-    assert not answers
+    until = time.monotonic() + 8
+    while len(known().units()) < 3 and time.monotonic() < until:
+        pass
+    recorded = len(known().units())
+    listener.settimeout(8)
+    listener.accept()[0].close()
+    listener.close()
     scanning.join(30)
+    assert recorded == 3
     assert sorted(unit.phase for unit in answers[0]) == ["live", "live", "unreachable"]
     assert str(silent) in caplog.text
+    assert known().errors() == {}  # the target is up
 
 
 def test_where_nobody_answers_the_error_is_raised_and_remembered(silent: Portal) -> None:

@@ -23,9 +23,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from swd.driver import Driver, devsw
 from swd.driver.fdtable import FIRST_FD
 from swd.driver.ioctl import Request
+from swd.driver.registry import Registry
 from swd.driver.row import Row, Transfer, Unit, Wanted
-from swd.errors import DeviceBusy, MediumError, SwdError, Unsupported
+from swd.errors import DeviceBusy, MediumError, NoSuchDevice, SwdError, Unsupported
 from swd.proto.url import MemDev
+from swd.values import Portal
 
 MEM = "mem://64K"
 BLOCK = 512
@@ -507,6 +509,12 @@ def test_after_a_fork_the_child_has_bad_descriptors_only() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_registry_of_ones_own_is_to_come() -> None:
-    with pytest.raises(Unsupported, match="registry"):
-        Driver(registry=object())  # type: ignore[arg-type]
+def test_a_driver_may_have_a_registry_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "own.sqlite3"
+    Registry(path).remember(0, 0, "unnamed", False, 512, 512)
+    Registry(path).instance("iqn.2026-01.org.example:own", Portal("127.0.0.1", 1))
+    for own in (path, str(path), Registry(path)):
+        with Driver(registry=own) as drv, pytest.raises(NoSuchDevice, match=r"127\.0\.0\.1:1"):
+            drv.open("255/0/0.0.0.0")
+    with Driver() as drv, pytest.raises(NoSuchDevice, match="swdctl scan"):
+        drv.open("255/0/0.0.0.0")

@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`iscsi://...`: the wiring. Configuration, then secrets, then a session, then the logical unit, then its Disk.
+"""`iscsi://...`, hardware paths and `wwid:`: the wiring.
 
-The phase gate has been passed before anything here runs. Within one Driver, opens of the same target with the same
-options and user share a session.
+Configuration, then secrets, then a session, then the logical unit, then its Disk. The phase gate has been passed before
+anything here runs. Within one Driver, opens of the same target with the same options and user share a session.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
-from swd.driver import initiator, secrets
+from swd.driver import initiator, known, secrets
 from swd.driver.errnos import During, translated
 from swd.driver.ioctl import Request
 from swd.driver.row import Unit, Wanted
 from swd.driver.rows import _block
 from swd.driver.session import Session
-from swd.errors import BadDescriptor
+from swd.errors import BadDescriptor, NetworkNotInitialized, StaleIdentity, SwdError
 from swd.proto import options as option_rules
 from swd.proto.options import Options
-from swd.proto.url import IscsiDev
+from swd.proto.url import HardwarePath, IscsiDev, Wwid
 from swd.scsi.unit import LogicalUnit
 from swd.values import ScsiResult, SgIo
 
@@ -56,8 +57,36 @@ _HARMLESS: Final = frozenset(
 )
 
 
-def attach(dev: IscsiDev, wanted: Wanted) -> Unit:
-    """Raises what the configuration, the secrets, the login and the probing of the unit raise: all `SwdError`s."""
+def attach(dev: IscsiDev | HardwarePath | Wwid, wanted: Wanted) -> Unit:
+    """Raises what the configuration, the secrets, the login and the probing of the unit raise: all `SwdError`s.
+
+    A hardware path leads to the unit that the registry has there; an identity to the first of its known paths that
+    answers with it.
+    """
+    if isinstance(dev, IscsiDev):
+        return _attach(dev, wanted)
+    failures: list[tuple[IscsiDev, SwdError]] = []
+    for path in known.paths(dev, wanted.registry()):
+        try:
+            return replace(_attach_as(dev, path, wanted), name=str(dev))
+        except NetworkNotInitialized:
+            raise
+        except SwdError as error:
+            failures.append((path, error))
+    raise known.none_answers(dev, failures)
+
+
+def _attach_as(dev: HardwarePath | Wwid, path: IscsiDev, wanted: Wanted) -> Unit:
+    unit = _attach(path, wanted)
+    found = unit.disk.unit
+    assert isinstance(found, LogicalUnit)
+    if isinstance(dev, Wwid) and not (found.identity_strong and found.identity == dev.designator):
+        unit.disk.close()
+        raise StaleIdentity(f"{path} is {found.identity} now, not {dev.designator}: run `swdctl scan`")
+    return unit
+
+
+def _attach(dev: IscsiDev, wanted: Wanted) -> Unit:
     from swd.driver.devsw import find
 
     options = effective(dev, wanted)

@@ -24,7 +24,9 @@ Sender = Callable[[Connection, Pdu], bytes]
 WRONG: dict[str, tuple[Sender, str]] = {
     "longer-than-asked": (lambda t, c: t.data_in(c, DATA + bytes(4), status=0), "transfer of 4096"),
     "one-byte-too-many-in-the-second": (
-        lambda t, c: t.data_in(c, DATA[:HALF], final=False) + t.data_in(c, bytes(HALF + 1), offset=HALF, sn=1, status=0),
+        lambda t, c: (
+            t.data_in(c, DATA[:HALF], final=False) + t.data_in(c, bytes(HALF + 1), offset=HALF, sn=1, status=0)
+        ),
         "transfer of 4096",
     ),
     "offset-beyond-the-end": (lambda t, c: t.data_in(c, DATA[:HALF], offset=SIZE), "expected offset 0"),
@@ -93,11 +95,13 @@ RIGHT: dict[str, Sender] = {
         )
     ),
     "pieces-that-are-no-blocks": (
-        lambda t, c: b"".join(
-            t.data_in(c, DATA[at : at + 100], offset=at, sn=at // 100, final=at + 100 >= SIZE)
-            for at in range(0, SIZE, 100)
+        lambda t, c: (
+            b"".join(
+                t.data_in(c, DATA[at : at + 100], offset=at, sn=at // 100, final=at + 100 >= SIZE)
+                for at in range(0, SIZE, 100)
+            )
+            + t.response(c)
         )
-        + t.response(c)
     ),
 }
 DIGESTS = {

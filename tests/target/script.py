@@ -149,6 +149,8 @@ class Connection:
         first = request = self.expect(Op.LOGIN)
         if chap is None:
             self.send(self.login_response(request, {"AuthMethod": "None"}))
+            if not request.final:  # it waited for the answer before it asks to go on
+                self.send(self.login_response(self.expect(Op.LOGIN)))
             return first
         self.send(self.login_response(request, {"AuthMethod": "CHAP"}))
         request = self.challenge(chap)

@@ -236,10 +236,11 @@ class Session:
         """
         if error.itt is None or self._pump.down or not self._pump.alive:
             return
-        if self._pings() and self._aborts(ABORT_TASK, field, error.itt):
-            self._pump.forget(error.itt)
-            return
-        self._aborts(LUN_RESET, field)
+        if self._pings():
+            if self._aborts(ABORT_TASK, field, error.itt):
+                self._pump.forget(error.itt)
+                return
+            self._aborts(LUN_RESET, field)
         self._pump.cut(
             ConnectionLost(f"{self.portal}: a command got no answer and could not be aborted: the connection is closed")
         )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import select
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -135,6 +136,25 @@ class Connection:
             pdu = self.receive()
             if pdu.opcode == Op.LOGOUT and not self.silent:
                 self.send(self.logout_response(pdu))
+
+    def pause(self, seconds: float) -> None:
+        """Lets time pass; ends at once with Gone if the initiator closes. What it sends waits."""
+        ready, _, _ = select.select([self._sock], [], [], seconds)
+        if ready and self._peek() == b"":
+            raise Gone
+
+    def hold(self) -> None:
+        """Reads nothing any more, until the initiator closes or the test ends."""
+        poller = select.poll()
+        poller.register(self._sock, select.POLLRDHUP)
+        poller.poll(int(PATIENCE * 1000))
+        raise Gone
+
+    def _peek(self) -> bytes:
+        try:
+            return self._sock.recv(1, socket.MSG_PEEK)
+        except ConnectionResetError:
+            return b""
 
     # ---- login ------------------------------------------------------------------------------------------------------
 

@@ -168,7 +168,7 @@ def test_a_write_of_which_the_target_says_that_a_part_is_missing() -> None:
         write_against(part, SIZE)
 
 
-# ---- units that talk nonsense when they are opened ----------------------------------------------------------------------
+# ---- units that talk nonsense when they are opened ----
 
 
 def says(data: bytes) -> Part:

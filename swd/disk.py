@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _D = TypeVar("_D", bound="Disk")
 
-__all__ = ["BlockUnit", "Disk", "RangeLock", "RawDisk"]
+__all__ = ["BlockUnit", "Disk", "RangeLock", "RawDisk", "wrote"]
 
 
 class Disk:
@@ -126,7 +126,7 @@ class Disk:
             try:
                 self._write(view.cast("B"), offset)
             finally:
-                self.wrote(before)
+                wrote(self, before)
         return length
 
     def flush(self) -> None:
@@ -142,21 +142,13 @@ class Disk:
             self.unit.flush()
         except BaseException:
             if since is not None:
-                self.wrote(since)
+                wrote(self, since)
             raise
         if since is not None and self.unit.cache_losses != since:
             raise CacheLost(
                 f"{self.identity} was reset, and its cache with it: what was written since the last flush may be gone"
                 "\nwrite it again"
             )
-
-    def wrote(self, before: int) -> None:
-        """Something was written past this Disk's own methods; `before`: the unit's `cache_losses` when that began."""
-        # Without the lock: a flush that takes _since after this look also covers the write, which has ended.
-        if self._since is not None and self._since <= before:
-            return
-        with self._since_lock:
-            self._since = before if self._since is None else min(self._since, before)
 
     def discard(self, *, offset: int, length: int) -> None:
         """The disk may forget the whole blocks in this range: then their content is undefined. Or Unsupported."""
@@ -176,7 +168,7 @@ class Disk:
         try:
             self._zero(offset, length)
         finally:
-            self.wrote(before)
+            wrote(self, before)
 
     def _zero(self, offset: int, length: int) -> None:
         for start, stop, whole in parts(offset, length, self._block_size, bounce=0):
@@ -225,7 +217,7 @@ class Disk:
         try:
             run_many(self.unit, many, self._write_whole, queue_depth=index(queue_depth), errors=errors)
         finally:
-            self.wrote(before)
+            wrote(self, before)
 
     def raw(self, mode: str = "rb") -> RawDisk:
         """The disk as a raw binary stream, "rb" or "r+b", for io.BufferedReader and io.BufferedRandom."""
@@ -345,6 +337,15 @@ class Disk:
     def _require_open(self) -> None:
         if self._end < 0:
             raise BadDescriptor("the disk is closed: open it again")
+
+
+def wrote(disk: Disk, before: int) -> None:
+    """A write through `disk` has ended; `before`: the unit's `cache_losses` when it began. Also for raw commands."""
+    # Without the lock: a flush that takes _since after this look also covers the write, which has ended.
+    if disk._since is not None and disk._since <= before:
+        return
+    with disk._since_lock:
+        disk._since = before if disk._since is None else min(disk._since, before)
 
 
 def _destination(out: Any, count: int, size: int) -> Uint8Array:

@@ -65,6 +65,7 @@ class Driver:
         self._config = None if config is None else configuration.load(config)
         self._config_lock = threading.Lock()
         self._sessions = SessionPool()
+        self._parameters: dict[str, object] = {}
         self._exclusive: set[str] = set()  # names that are open with O_EXCL; guarded by _exclusive_lock
         self._exclusive_lock = threading.Lock()
         self._table = FdTable(self._release)
@@ -91,7 +92,14 @@ class Driver:
         self._claim(name, flags)
         try:
             wanted = Wanted(
-                writable, bool(flags & os.O_EXCL), options, self._configuration, self._sessions, self._count
+                writable,
+                bool(flags & os.O_EXCL),
+                options,
+                self._configuration,
+                self._sessions,
+                self._count,
+                self._parameters,
+                self._gate,
             )
             with translated(During.OPEN, name):
                 unit = row.attach(parsed, wanted)

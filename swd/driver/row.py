@@ -47,6 +47,8 @@ class Wanted:
     config: Callable[[], Config]
     sessions: SessionPool
     descriptors: Callable[[], int] = lambda: 0
+    parameters: dict[str, object] = field(default_factory=dict)  # of the Driver: options that SWD_PARAMS_SET gave
+    gate: Callable[[Any], None] = lambda _dev: None  # for a row that opens another DEV
 
 
 class Counters:

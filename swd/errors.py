@@ -129,10 +129,10 @@ class ConnectionLost(SwdError):
 
 
 class DeadlineExceeded(SwdError):
-    """No answer in time. `itt` is the tag of the overdue command, for whoever aborts it."""
+    """No answer in time. `tags` are the ITTs of the commands that were given up, for whoever aborts them."""
 
     default_errno = _errno.ETIMEDOUT
-    itt: int | None = None
+    tags: tuple[int, ...] = ()
 
 
 class StaleIdentity(SwdError):

@@ -62,6 +62,9 @@ class Reinstatement:
             self._bring_back(negotiated)
         except SwdError as error:
             self._pump.give_up(error)
+        except BaseException as error:  # a fault of ours: nobody may wait for ever because this thread died of it
+            self._pump.give_up(ConnectionLost(f"the session with {self._portal} could not be brought back: {error!r}"))
+            raise
 
     def _bring_back(self, negotiated: Negotiated) -> None:
         failure: SwdError | None = None

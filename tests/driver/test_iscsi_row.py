@@ -204,6 +204,12 @@ def test_connect_and_discover(server: TargetServer) -> None:
             session.unit(9)
         with pytest.raises(InvalidArgument):
             session.unit(-1)
+        with pytest.raises(SwdError, match="write protected"):
+            session.unit(2, writable=True)
+        with session.unit(2) as protected:
+            assert not protected.writable
+        with session.unit(2) as disk:
+            assert disk.unit is not protected.unit  # the refused one has let go of it
         again = session.unit(0)
         again.close()
         second.close()
@@ -330,7 +336,7 @@ drv.close(fd)
 def test_a_forked_child_sends_nothing(server: TargetServer) -> None:
     home = str(Path(swd.__file__).resolve().parent.parent)
     done = subprocess.run(
-        [sys.executable, "-c", FORK, dev(server)],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, dev(server)],
         env={**os.environ, "PYTHONPATH": home},
         capture_output=True,
         text=True,

@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from ram_unit import RamUnit
 
 from swd.disk import Disk
-from swd.errors import BadDescriptor, BatchError, CacheLost, ConnectionLost, InvalidArgument, MediumError, SwdError, Unsupported
+from swd.errors import (
+    BadDescriptor,
+    BatchError,
+    CacheLost,
+    ConnectionLost,
+    InvalidArgument,
+    MediumError,
+    SwdError,
+    Unsupported,
+)
 
 SIZE = 64 * 512
 

@@ -39,8 +39,9 @@ def text() -> str:
 
 def _row(entry: Entry) -> str:
     mark = "W" if entry.writes else ""
-    name, number = f"`{entry.request.name}`", f"`0x{entry.request.value:x}`"
-    return f"| {' | '.join((name, number, mark, entry.argument.value, entry.result, entry.doc))} |\n"
+    cells = [f"`{entry.request.name}`", f"`0x{entry.request.value:x}`", mark]
+    cells += [entry.argument.value, entry.result, entry.doc]
+    return "| " + " | ".join(cells) + " |\n"
 
 
 if __name__ == "__main__":

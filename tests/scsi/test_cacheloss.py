@@ -96,9 +96,7 @@ def test_a_unit_without_a_write_cache_loses_nothing() -> None:
 def test_unmap_sends_whole_granules_within_the_limit(lba: int, blocks: int, grain: int, skew: int, most: int) -> None:
     blocks = min(blocks, 256 - lba)
     disk = FakeDisk()
-    disk.pages[0xB0] = struct.pack(
-        ">BBHIIIIIIIQ", 0, 0, 8, 128, 64, 0, most, 1, grain, 1 << 31 | skew % grain, 64
-    )
+    disk.pages[0xB0] = struct.pack(">BBHIIIIIIIQ", 0, 0, 8, 128, 64, 0, most, 1, grain, 1 << 31 | skew % grain, 64)
     disk.data[:] = b"\xff" * len(disk.data)
     unit = LogicalUnit(disk, 0, timeout=1.0)
     unit.discard(lba, blocks)

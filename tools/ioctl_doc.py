@@ -21,8 +21,8 @@ This page is made by `tools/ioctl_doc.py`; do not edit it.
 TAIL = """
 ## Guarantees
 
-* `BLKDISCARD`: whole blocks inside the device (`EINVAL`). UNMAP of the whole granules in the range; no promise about its
-  content afterwards.
+* `BLKDISCARD`: whole blocks inside the device (`EINVAL`). UNMAP of the whole granules in the range; no promise
+  about its content afterwards.
 * `BLKZEROOUT`: the range reads as zeros: WRITE SAME(16), or written zeros where the unit does not have it; never UNMAP.
 * `BLKFLSBUF`: as `fsync`: `EIO`, once, where the unit lost its cache since the descriptor's last flush.
 * `SG_IO`: any CDB, both directions. BUSY and unit attentions are retried, every other end comes back with its status,

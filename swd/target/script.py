@@ -9,7 +9,7 @@ Attention = tuple[int, int]  # ASC, ASCQ
 
 
 class Script:
-    """Switches of one `Lun`. `full`: writes end with 27h/07 (no space in the thin pool), `write_protected`: with 27h/00.
+    """Switches of one `Lun`. `full`: writes end with 27h/07 (no space in the thin pool); `write_protected`: with 27h.
 
     Both may be set and reset at any time. They hold for commands that start from then on.
     """

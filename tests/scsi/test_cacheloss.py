@@ -99,7 +99,11 @@ def test_unmap_sends_whole_granules_within_the_limit(lba: int, blocks: int, grai
     disk.pages[0xB0] = struct.pack(">BBHIIIIIIIQ", 0, 0, 8, 128, 64, 0, most, 1, grain, 1 << 31 | skew % grain, 64)
     disk.data[:] = b"\xff" * len(disk.data)
     unit = LogicalUnit(disk, 0, timeout=1.0)
+    disk.log.clear()
     unit.discard(lba, blocks)
+    assert len(disk.log) <= -(-blocks // (most - most % grain or most)) + 1
+    if most >= grain:
+        assert all((start - skew) % grain == 0 for start in disk.unmapped)
     whole = {
         block
         for start in range(skew % grain - grain, 256, grain)

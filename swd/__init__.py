@@ -26,6 +26,7 @@ _HOMES = {
         "AuthenticationFailed",
         "BadDescriptor",
         "BatchError",
+        "CacheLost",
         "ConnectionLost",
         "DeadlineExceeded",
         "DeviceBusy",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:  # type checkers cannot follow `__getattr__`; tests/driver hol
     from swd.errors import AuthenticationFailed as AuthenticationFailed
     from swd.errors import BadDescriptor as BadDescriptor
     from swd.errors import BatchError as BatchError
+    from swd.errors import CacheLost as CacheLost
     from swd.errors import ConnectionLost as ConnectionLost
     from swd.errors import DeadlineExceeded as DeadlineExceeded
     from swd.errors import DeviceBusy as DeviceBusy

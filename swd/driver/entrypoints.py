@@ -74,6 +74,7 @@ class Driver:
         self._config = None if config is None else configuration.load(config)
         self._config_lock = threading.Lock()
         self._sessions = SessionPool()
+        self._parameters: dict[str, object] = {}
         self._exclusive: set[str] = set()  # names that are open with O_EXCL; guarded by _exclusive_lock
         self._exclusive_lock = threading.Lock()
         self._table = FdTable(self._release)
@@ -107,6 +108,8 @@ class Driver:
                 self._sessions,
                 self._count,
                 self._registry,
+                self._parameters,
+                self._gate,
             )
             with translated(During.OPEN, name):
                 unit = row.attach(parsed, wanted)

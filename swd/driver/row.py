@@ -55,6 +55,8 @@ class Wanted:
     sessions: SessionPool
     descriptors: Callable[[], int] = lambda: 0
     registry: Callable[[], Registry] = _host_registry
+    parameters: dict[str, object] = field(default_factory=dict)  # of the Driver: options that SWD_PARAMS_SET gave
+    gate: Callable[[Any], None] = lambda _dev: None  # for a row that opens another DEV
 
 
 class Counters:

@@ -58,9 +58,13 @@ class Session(_session.Session):
                 if self._changed.pop(field, None):  # whoever opens it anew wants the disk that is there now
                     self._bar(dict(self._changed))
                 with translated(During.OPEN, f"LUN {_lun.text(field)}"):
-                    held = self._units[field] = _Held(LogicalUnit(self, field, timeout=self.options.timeout))
+                    held = self._units[field] = _Held(self._probe(field))
             held.users += 1
             return held
+
+    def _probe(self, field: int) -> LogicalUnit:
+        strict = self.options.cache_loss == "strict"
+        return LogicalUnit(self, field, timeout=self.options.timeout, strict_cache_loss=strict)
 
     def _let_go(self, field: int, held: _Held, then: Callable[[], None] | None) -> None:
         with self._units_lock:

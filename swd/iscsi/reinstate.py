@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from swd._fastpath import Pump
-from swd.errors import BadDescriptor, ConnectionLost, LoginRefused, NoSuchDevice, SwdError
+from swd.errors import BadDescriptor, ConnectionLost, ProtocolViolation, SwdError
 from swd.iscsi.connection import Link, establish
 from swd.proto import recovery
 from swd.proto.login import LoginConfig
@@ -42,6 +42,8 @@ class Reinstatement:
         self._verify = verify
         self._adopt = adopt
         self._stopped = threading.Event()
+        self._lock = threading.Lock()  # guards _running; nothing is called under it but `Pump.down`
+        self._running = False
         self._completed = 0
         self._lost_at = 0.0
         self._losses = 0
@@ -49,7 +51,13 @@ class Reinstatement:
         self.count = 0  # times that the session came back
 
     def begin(self, negotiated: Negotiated) -> None:
-        """The link was lost: start the thread. `negotiated` is what held on the lost link."""
+        """The link was lost: start the thread, unless one is at work and will see this loss itself. `negotiated` is what
+        what held on the lost link.
+        """
+        with self._lock:
+            if self._running:
+                return
+            self._running = True
         self._group = negotiated.target_portal_group_tag
         threading.Thread(target=self._run, args=(negotiated,), name="swd-recovery", daemon=True).start()
 
@@ -59,7 +67,12 @@ class Reinstatement:
 
     def _run(self, negotiated: Negotiated) -> None:
         try:
-            self._bring_back(negotiated)
+            while True:
+                self._bring_back(negotiated)
+                with self._lock:
+                    if not self._pump.down:
+                        self._running = False
+                        return
         except SwdError as error:
             self._pump.give_up(error)
         except BaseException as error:  # a fault of ours: nobody may wait for ever because this thread died of it
@@ -80,16 +93,16 @@ class Reinstatement:
             try:
                 if self._attempt():
                     return
-            except (NoSuchDevice, LoginRefused, ConnectionLost) as error:
+            except (BadDescriptor, ProtocolViolation):
+                raise
+            except SwdError as error:
                 failure = error
                 _log.info("%s: the session is not back yet: %s", self._portal, error)
             attempt += 1
 
     def _note_loss(self) -> None:
-        completed = self._pump.statistics()["completed"]
-        if completed != self._completed or not self._losses:
+        if self._pump.statistics()["completed"] != self._completed or not self._losses:
             self._losses, self._lost_at = 0, time.monotonic()
-        self._completed = completed
         self._losses += 1
 
     def _left(self) -> float:
@@ -113,6 +126,7 @@ class Reinstatement:
         self._group = link.negotiated.target_portal_group_tag
         self._adopt(link)
         self._verify()
+        self._completed = self._pump.statistics()["completed"]  # what the units said of themselves is no progress
         self.count += 1
         self._pump.resume()
         return True

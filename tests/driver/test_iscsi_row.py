@@ -275,14 +275,14 @@ def test_an_unknown_target_is_enxio(server: TargetServer) -> None:
 
 def test_a_session_that_died_is_replaced_for_new_opens(server: TargetServer) -> None:
     with Driver() as drv:
-        old = drv.open(dev(server))
+        old = drv.open(dev(server) + "?replacement_timeout=0")
         portal = server.portal
         server.stop()
         with pytest.raises((ConnectionLost, DeadlineExceeded)) as caught:
             drv.pread(old, 512, 0)
         assert caught.value.errno in (errno.EIO, errno.ETIMEDOUT)
         with TargetServer([TargetConfig(NAME, {0: Lun(RamMedium(SIZE))})], portal):
-            new = drv.open(f"iscsi://{portal}/{NAME}/0")
+            new = drv.open(f"iscsi://{portal}/{NAME}/0?replacement_timeout=0")
             assert drv.pread(new, 512, 0) == bytes(512)
             with pytest.raises(SwdError):
                 drv.pread(old, 512, 0)

@@ -5,12 +5,13 @@ what was open; one that kills a single command does not take the others with it.
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hostile_rig import bounded, connect, open_disk, payload
-from target.disk import BLOCK, READ, WRITE, Disk
+from target.disk import BLOCK, READ, WRITE, Disk, pattern, place
 from target.script import ANSWERS, ChapPart, Connection, Peer
 from target.wire import Op, Pdu
 
@@ -255,3 +256,42 @@ def test_a_target_that_dies_at_every_login_gives_up_in_time() -> None:
         with bounded(4), pytest.raises(ConnectionLost) as caught:
             opened.pread(BLOCK, 0)
     assert caught.value.errno == errno.EIO
+
+
+def test_the_poisonous_command_dies_alone() -> None:
+    """The target drops the connection whenever block 13 is read: that read fails after its replays, the others do
+    not."""
+    disk = Disk()
+
+    def poisoned(target: Connection, command: Pdu) -> None:
+        if place(command)[0] == 13:
+            target.close()
+        else:
+            disk.answer(target, command)
+
+    def script(target: Connection) -> None:
+        target.login()
+        disk.serve(target, {READ: poisoned})
+
+    outcomes: dict[int, bytes | SwdError] = {}
+
+    def read(opened: swd.Disk, lba: int) -> None:
+        try:
+            outcomes[lba] = opened.pread(BLOCK, lba * BLOCK)
+        except SwdError as error:
+            outcomes[lba] = error
+
+    options = {**COMES_BACK, "replacement_timeout": 20.0}
+    with bounded(10), Peer(script) as peer, open_disk(peer, **options) as opened:
+        threads = [threading.Thread(target=read, args=(opened, lba)) for lba in range(10, 17)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        read(opened, 20)
+    poison = outcomes.pop(13)
+    assert isinstance(poison, ConnectionLost)
+    assert poison.errno == errno.EIO
+    assert outcomes == {lba: pattern(lba, 1) for lba in (10, 11, 12, 14, 15, 16, 20)}
+    asked = [pdu for pdu in peer.of(Op.COMMAND) if pdu.cdb[0] == READ and place(pdu)[0] == 13]
+    assert len(asked) == 6  # once, and five replays

@@ -103,7 +103,7 @@ def _range(unit: Unit, offset: int, length: int) -> None:
 
 
 def _aligned(disk: Disk, offset: int, length: int) -> None:
-    if (offset | length) & (disk.block_size - 1):
+    if offset % disk.block_size or length % disk.block_size:  # 520 is a block size, too
         raise InvalidArgument(
             f"{length} bytes at {offset} are not whole blocks: offset and length are multiples of {disk.block_size}"
         )

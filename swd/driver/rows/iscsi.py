@@ -7,16 +7,27 @@ anything here runs. Within one Driver, opens of the same target with the same op
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any, Final
 
+from swd.disk import wrote
 from swd.driver import initiator, known, secrets
 from swd.driver.errnos import During, translated
 from swd.driver.ioctl import Request
 from swd.driver.row import Unit, Wanted
 from swd.driver.rows import _block
 from swd.driver.session import Session
-from swd.errors import BadDescriptor, NetworkNotInitialized, StaleIdentity, SwdError
+from swd.driver.sessions import Lease
+from swd.errors import (
+    BadDescriptor,
+    DeviceBusy,
+    InvalidArgument,
+    NetworkNotInitialized,
+    StaleIdentity,
+    SwdError,
+    Unsupported,
+)
 from swd.proto import options as option_rules
 from swd.proto.options import Options
 from swd.proto.url import HardwarePath, IscsiDev, Wwid
@@ -89,9 +100,7 @@ def _attach_as(dev: HardwarePath | Wwid, path: IscsiDev, wanted: Wanted) -> Unit
 def _attach(dev: IscsiDev, wanted: Wanted) -> Unit:
     from swd.driver.devsw import find
 
-    options = effective(dev, wanted)
-    key = (dev.portal, dev.target, options)
-    lease = wanted.sessions.acquire(key, lambda: _login(dev, options))
+    lease = hold(dev, wanted)
     try:
         disk = lease.session.unit(dev.lun, writable=wanted.writable, on_close=lambda: wanted.sessions.release(lease))
     except BaseException:
@@ -100,9 +109,18 @@ def _attach(dev: IscsiDev, wanted: Wanted) -> Unit:
     return Unit(find(dev), str(dev), wanted.writable, disk, kept=lease.session)
 
 
+def hold(dev: IscsiDev, wanted: Wanted) -> Lease:
+    """A lease on the session that leads to a unit: the one there is, or a new one."""
+    options = effective(dev, wanted)
+    return wanted.sessions.acquire((dev.portal, dev.target, options), lambda: _login(dev, options))
+
+
 def effective(dev: IscsiDev, wanted: Wanted) -> Options:
-    """The configuration, over it the keys of the DEV (its user included), over these the keywords of the call."""
-    named = option_rules.read(dev.settings, wanted.config().options, source="iscsi:// name")
+    """The configuration, over it what SWD_PARAMS_SET gave, the keys of the DEV (its user included), the keywords of
+    the call.
+    """
+    base = option_rules.read(wanted.parameters, wanted.config().options, source="SWD_PARAMS_SET")
+    named = option_rules.read(dev.settings, base, source="iscsi:// name")
     return option_rules.read(wanted.options, named)
 
 
@@ -120,6 +138,8 @@ def ioctl(unit: Unit, request: Request, arg: Any) -> object:
     if request is Request.SWD_STATS_GET:
         session: Session = unit.kept
         return {**_block.statistics(unit), "session": dict(session.statistics)}
+    if request in _OURS:
+        return _OURS[request](unit, dict(arg or {}))
     return _block.ioctl(unit, request, arg)
 
 
@@ -128,4 +148,62 @@ def _sg_io(unit: Unit, io: SgIo) -> ScsiResult:
         raise BadDescriptor(f"{unit.name} is open for reading only: this command may change it, open it with O_RDWR")
     logical = unit.disk.unit
     assert isinstance(logical, LogicalUnit)
-    return logical.execute(io.cdb, data_out=io.data_out, data_in=io.data_in, timeout=io.timeout)
+    before = logical.cache_losses
+    try:
+        return logical.execute(io.cdb, data_out=io.data_out, data_in=io.data_in, timeout=io.timeout)
+    finally:
+        if io.data_out:
+            wrote(unit.disk, before)
+
+
+def _parameters(unit: Unit, arg: dict[str, Any]) -> dict[str, object]:
+    _nothing_but(arg)
+    session: Session = unit.kept
+    return {"negotiated": asdict(session.parameters), "options": asdict(session.options)}
+
+
+def _already(unit: Unit, arg: dict[str, Any]) -> dict[str, object]:
+    """An open disk has its session, and a lost one comes back by itself."""
+    _nothing_but(arg)
+    session: Session = unit.kept
+    return asdict(session.parameters)
+
+
+def _in_use(unit: Unit, arg: dict[str, Any]) -> dict[str, object]:
+    _nothing_but(arg)
+    raise DeviceBusy(f"{unit.name}: this descriptor uses the session: close it, the last close logs out")
+
+
+def _frozen(unit: Unit, _arg: dict[str, Any]) -> dict[str, object]:
+    raise Unsupported(f"{unit.name}: a session keeps its options for life: set them on isw:, and open anew")
+
+
+def _reset(unit: Unit, arg: dict[str, Any]) -> dict[str, object]:
+    level = arg.pop("level", "lun")
+    _nothing_but(arg)
+    session: Session = unit.kept
+    logical = unit.disk.unit
+    assert isinstance(logical, LogicalUnit)
+    levels: dict[object, Callable[[], None]] = {
+        "lun": lambda: session.lun_reset(logical.lun),
+        "target_warm": session.target_warm_reset,
+        "target_cold": session.target_cold_reset,
+    }
+    if not isinstance(level, str) or level not in levels:
+        raise InvalidArgument(f"SWD_RESET: level is one of {', '.join(map(str, levels))}, not {level!r}")
+    levels[level]()
+    return {"level": level}
+
+
+def _nothing_but(rest: dict[str, Any]) -> None:
+    if rest:
+        raise InvalidArgument(f"unknown key {next(iter(rest))!r}: `swdctl ioctl --list` says what a request takes")
+
+
+_OURS: Final[dict[Request, Callable[[Unit, dict[str, Any]], dict[str, object]]]] = {
+    Request.SWD_PARAMS_GET: _parameters,
+    Request.SWD_PARAMS_SET: _frozen,
+    Request.SWD_LOGIN: _already,
+    Request.SWD_LOGOUT: _in_use,
+    Request.SWD_RESET: _reset,
+}

@@ -50,7 +50,7 @@ bench: build
 	@exec $(BIN)/python bench/run.py $(ARGS)
 
 matrix: build
-	@SWD_MATRIX_MIB=64 && export SWD_MATRIX_MIB && $(SUITE) '$(CURDIR)/tests/interop' -k matrix $(ARGS)
+	@exec $(BIN)/python tools/matrix.py $(ARGS)
 
 mutants: build
 	@exec $(BIN)/python tools/mutants.py

@@ -20,11 +20,13 @@ _HOMES = {
     "swd._crc32c": ("crc32c",),
     "swd.disk": ("Disk",),
     "swd.driver.plain": ("connect", "discover", "open"),
+    "swd.driver.scan": ("scan",),
     "swd.driver.session": ("Session",),
     "swd.errors": (
         "AuthenticationFailed",
         "BadDescriptor",
         "BatchError",
+        "CacheLost",
         "ConnectionLost",
         "DeadlineExceeded",
         "DeviceBusy",
@@ -40,7 +42,7 @@ _HOMES = {
         "SwdError",
         "Unsupported",
     ),
-    "swd.values": ("Chap", "Phase", "Portal", "ScsiResult", "Sense", "SgIo", "Target"),
+    "swd.values": ("Chap", "LogicalUnit", "Phase", "Portal", "ScsiResult", "Sense", "SgIo", "Target"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -52,10 +54,12 @@ if TYPE_CHECKING:  # type checkers cannot follow `__getattr__`; tests/driver hol
     from swd.driver.plain import connect as connect
     from swd.driver.plain import discover as discover
     from swd.driver.plain import open as open
+    from swd.driver.scan import scan as scan
     from swd.driver.session import Session as Session
     from swd.errors import AuthenticationFailed as AuthenticationFailed
     from swd.errors import BadDescriptor as BadDescriptor
     from swd.errors import BatchError as BatchError
+    from swd.errors import CacheLost as CacheLost
     from swd.errors import ConnectionLost as ConnectionLost
     from swd.errors import DeadlineExceeded as DeadlineExceeded
     from swd.errors import DeviceBusy as DeviceBusy
@@ -71,6 +75,7 @@ if TYPE_CHECKING:  # type checkers cannot follow `__getattr__`; tests/driver hol
     from swd.errors import SwdError as SwdError
     from swd.errors import Unsupported as Unsupported
     from swd.values import Chap as Chap
+    from swd.values import LogicalUnit as LogicalUnit
     from swd.values import Phase as Phase
     from swd.values import Portal as Portal
     from swd.values import ScsiResult as ScsiResult

@@ -9,7 +9,6 @@ import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memset
 
 cdef const swd_crc_kernel *_active = NULL
 

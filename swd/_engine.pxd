@@ -216,7 +216,7 @@ cdef class Engine:
     cdef object told        # the reason that Python gave, with the fault TOLD
     cdef uint8_t *barred    # LUNs to which nothing is sent, 8 bytes each
     cdef int barred_count
-    cdef dict barred_errors # LUN -> why
+    cdef dict barred_errors  # LUN -> why
     cdef dict losses        # ITT -> why it was not sent again
     cdef int64_t fault_a, fault_b
     # what the tests pin

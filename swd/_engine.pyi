@@ -34,7 +34,7 @@ class Engine:
         data: bytes = b"",
         *,
         answer: int,
-        itt: int = 0xFFFFFFFF,
+        itt: int = ...,
         timeout: float = 30.0,
         now: float = 0.0,
     ) -> int: ...

@@ -536,8 +536,10 @@ cdef class Engine:
         cdef uint8_t *barred = <uint8_t *>malloc(8 * (len(units) + 1))
         if barred == NULL:
             raise MemoryError
-        for i, lun in enumerate(units):
-            put64(barred + 8 * i, lun)
+        cdef Py_ssize_t at = 0
+        for lun in units:
+            put64(barred + 8 * at, lun)
+            at += 1
         self.barred_errors = units
         return barred
 
@@ -981,11 +983,15 @@ cdef class Engine:
         return True
 
     cdef void on_data_in(self, uint32_t length) noexcept nogil:
-        cdef Task *task = self.find(get32(self.bhs + 16))
+        cdef uint32_t itt = get32(self.bhs + 16)
+        cdef Task *task = self.find(itt)
+        self.body_slot = NO_SLOT
+        if task == NULL:  # the pump was told to forget it since its header came
+            self.fail(UNKNOWN_TAG, OP_DATA_IN, itt)
+            return
         task.data_sn += 1
         task.in_done += length
         self.empty_data_ins += length == 0
-        self.body_slot = NO_SLOT
         if self.bhs[1] & 1 and self.take_stat_sn():
             self.take_status(task)
 
@@ -1315,7 +1321,7 @@ cdef class Engine:
         """Receives bytes, as if they had come from the socket; raises what `fault` says when the connection dies."""
         cdef const uint8_t[::1] view = data
         cdef size_t length = view.shape[0]
-        cdef size_t at = 0, n, part, step
+        cdef size_t at = 0, n, part
         cdef iovec place[2]
         cdef int count, i
         self.now = now

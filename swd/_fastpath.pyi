@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Callable, Iterable, Mapping
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer, Self, disjoint_base
 
 from swd._engine import Engine
 from swd.errors import SwdError
@@ -9,13 +9,13 @@ from swd.values import Completion, Event, Leftover, Negotiated
 
 @disjoint_base
 class Pump:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         engine: Engine,
         fd: int,
         on_event: Callable[[Event], object] | None = None,
         on_down: Callable[[], object] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def command(
         self,
         lun: int,
@@ -30,7 +30,7 @@ class Pump:
         self, write: bool, lun: int, lba: int, blocks: int, buffer: Buffer, timeout: float = 30.0
     ) -> Completion | None: ...
     def control(
-        self, bhs: bytes, data: bytes = b"", *, answer: int, itt: int = 0xFFFFFFFF, timeout: float = 30.0
+        self, bhs: bytes, data: bytes = b"", *, answer: int, itt: int = ..., timeout: float = 30.0
     ) -> Event: ...
     def submit(
         self,
@@ -88,9 +88,9 @@ class Pump:
 
 @disjoint_base
 class Command:
-    def __init__(
-        self, pump: Pump, lun: int, cdb: bytes, data_out: Buffer | None, data_in: Buffer | None, timeout: float
-    ) -> None: ...
+    def __new__(
+        cls, pump: Pump, lun: int, cdb: bytes, data_out: Buffer | None, data_in: Buffer | None, timeout: float
+    ) -> Self: ...
     @property
     def itt(self) -> int: ...
     @property

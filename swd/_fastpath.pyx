@@ -389,6 +389,45 @@ cdef class Pump:
         elif self.engine.detach(task) < 0:
             self.die(OK, 0)
 
+    cdef Task *adopt(self, Waiter *me, uint32_t itt) noexcept nogil:
+        """Makes a submitted task the waiter's. NULL if it is gone, or if somebody else waits for it."""
+        cdef Task *task = self.engine.find(itt)
+        if task == NULL or task.waiter != NULL:
+            return NULL
+        task.waiter = me
+        if task.claimable:
+            task.claimable = False
+            task.next = NULL
+            me.done = task
+        else:
+            me.pending = 1
+        return task
+
+    cdef void give_back(self, Waiter *me, Task *task) noexcept nogil:
+        """The wait for an adopted task breaks off: it goes on alone, or keeps its outcome for the next who waits."""
+        if me.done != NULL:
+            me.done = NULL
+            task.claimable = True
+            task.waiter = NULL
+        elif me.pending:
+            me.pending = 0
+            task.waiter = NULL
+
+    cdef void drop(self, uint32_t itt) noexcept nogil:
+        """Lets go of a submitted task, and sends away the thread that waits for it, unless that has its end already."""
+        cdef Task *task = self.engine.find(itt)
+        cdef Waiter *waiter
+        if task == NULL:
+            return
+        waiter = <Waiter *>task.waiter
+        if waiter != NULL:
+            if self.has_ended(waiter, task):
+                return
+            waiter.pending = 0
+            task.waiter = NULL
+            pthread_cond_signal(&waiter.cond)
+        self.let_go(task)
+
     cdef int wait(self, Waiter *me, double deadline) noexcept nogil:
         """Turns until all of the waiter's tasks have ended, or something wants the GIL."""
         cdef double now = swd_now()
@@ -480,7 +519,7 @@ cdef class Pump:
         if swd_now() >= deadline and self.engine.fault_code == OK:
             self.engine.timeouts += 1
             error = DeadlineExceeded(f"no answer within {timeout:g} s")
-            error.itt = itt
+            error.tags = () if itt == NO_TAG else (itt,)
             raise error
         return 0
 
@@ -541,7 +580,7 @@ cdef class Pump:
         it is sent.
 
         None if it ended GOOD, complete and without residual; else its Completion. Raises DeadlineExceeded (its tag in
-        `.itt`: the target may still work on it, the buffers are free), or what killed the connection.
+        `.tags`: the target may still work on it, the buffers are free), or what killed the connection.
         """
         cdef Request request
         cdef Py_buffer view
@@ -691,6 +730,20 @@ cdef class Pump:
                     itt[0] = self.engine.tasks[slot].itt
         return first
 
+    cdef tuple tags_of(self, Waiter *me):
+        """The tags of a waiter's commands that the target knows and has not answered."""
+        cdef uint32_t tags[MAX_SLOTS]
+        cdef int count = 0
+        cdef int slot
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            for slot in range(self.engine.slots):
+                if self.engine.tasks[slot].waiter == <void *>me and self.engine.tasks[slot].state == ACTIVE:
+                    tags[count] = self.engine.tasks[slot].itt
+                    count += 1
+            pthread_mutex_unlock(&self.lock)
+        return tuple([tags[slot] for slot in range(count)])
+
     cdef list odd_ones(self, Batch *batch):
         """The (index, Completion) of I/Os that did not end plainly GOOD; they stay in the list until `drop_odd`."""
         cdef Task *task = batch.odd
@@ -770,6 +823,9 @@ cdef class Pump:
             if ended == DEAD:
                 raise self.engine.death()
             return odd + self.odd_ones(batch)
+        except DeadlineExceeded as error:
+            error.tags = self.tags_of(&me)
+            raise
         finally:
             with nogil:
                 pthread_mutex_lock(&self.lock)
@@ -890,6 +946,8 @@ cdef class Pump:
     def forget(self, uint32_t itt):
         """The target has confirmed that the task is gone: its tag and slot are free again."""
         cdef Task *task
+        if self.born != swd_fork_generation():
+            return
         with nogil:
             pthread_mutex_lock(&self.lock)
             task = self.engine.find(itt)
@@ -901,6 +959,8 @@ cdef class Pump:
         """CmdSN of an open task, for RefCmdSN (RFC 7143 11.5.5); 0 if there is none of that tag."""
         cdef Task *task
         cdef uint32_t cmd_sn = 0
+        if self.born != swd_fork_generation():
+            return 0
         with nogil:
             pthread_mutex_lock(&self.lock)
             task = self.engine.find(itt)
@@ -1065,13 +1125,18 @@ cdef int pin(Request *request, Py_buffer *view, data_out, data_in) except -1:
 
 @cython.no_gc_clear  # __dealloc__ needs the pump: the engine must not keep a pointer into a buffer that is let go
 cdef class Command:
-    """A submitted SCSI command: `wait` for its end, or `cancel` it. Its buffer stays pinned until then."""
+    """A submitted SCSI command: `wait` for its end, or `cancel` it. Its buffer stays pinned until then.
+
+    One thread may wait for it at a time; any may cancel it, and the one that waits then gets InvalidArgument, as does
+    every later `wait`.
+    """
 
     cdef Pump pump
     cdef readonly uint32_t itt
     cdef Py_buffer view
     cdef bint pinned
     cdef readonly bint ended
+    cdef bint cancelled
     cdef object outcome
 
     def __cinit__(self, Pump pump not None, uint64_t lun, bytes cdb not None, data_out, data_in, double timeout):
@@ -1104,68 +1169,79 @@ cdef class Command:
         """
         cdef Waiter me
         cdef Task *task
-        cdef int ended = LOOK
+        cdef bint taken = False
         cdef Pump pump = self.pump
-        cdef double until = swd_now() + (1e9 if timeout is None else <double>timeout)
-        cdef double deadline = 0
         if self.ended:
-            return raised(self.outcome)
+            return self.result()
         pump.check()
         with nogil:
             pthread_mutex_lock(&pump.lock)
             pump.join(&me)
-            task = pump.engine.find(self.itt)
-            if task.claimable:
-                task.next = NULL
-                me.done = task
-                ended = COMPLETE
-            elif task.waiter != NULL:
-                task = NULL
-            else:
-                task.waiter = &me
-                me.pending = 1
+            task = pump.adopt(&me, self.itt)
             pthread_mutex_unlock(&pump.lock)
         try:
+            if task == NULL and self.ended:
+                return self.result()  # it ended while we waited for the lock
             if task == NULL:
                 raise InvalidArgument("another thread waits for this command")
-            while ended == LOOK:
-                with nogil:
-                    pthread_mutex_lock(&pump.lock)
-                    ended = pump.wait(&me, min(until, task.deadline))
-                    deadline = task.deadline
-                    pthread_mutex_unlock(&pump.lock)
-                if ended == LOOK:
-                    pump.look(deadline, task.timeout, self.itt)
-                    if swd_now() >= until:
-                        raise TimeoutError(f"the command has not ended after {timeout} s")
-            if ended == DEAD:
-                raise pump.engine.death()
+            self.wait_for(&me, task, timeout)
+            if me.done == NULL:
+                return self.result()  # cancelled meanwhile
             self.outcome = None if task.plain else pump.engine.completion(task)
+            taken = True
             self.unpin()
             return raised(self.outcome)
         finally:
             with nogil:
                 pthread_mutex_lock(&pump.lock)
-                if me.pending:  # it goes on without us
-                    task.waiter = NULL
-                    me.pending = 0
+                if not taken:
+                    pump.give_back(&me, task)
                 pump.leave(&me)
                 pthread_mutex_unlock(&pump.lock)
 
+    cdef int wait_for(self, Waiter *me, Task *task, timeout) except -1:
+        """Until the task has ended (it is in `me.done`), or was cancelled (it is not, and must not be touched)."""
+        cdef Pump pump = self.pump
+        cdef double until = swd_now() + (1e9 if timeout is None else <double>timeout)
+        cdef double deadline
+        cdef double allowed = task.timeout
+        cdef int ended = LOOK
+        while ended == LOOK:
+            with nogil:
+                pthread_mutex_lock(&pump.lock)
+                deadline = task.deadline
+                ended = pump.wait(me, min(until, deadline))
+                if me.pending:
+                    deadline = task.deadline  # it may have been sent meanwhile
+                pthread_mutex_unlock(&pump.lock)
+            if ended == LOOK:
+                pump.look(deadline, allowed, self.itt)
+                if swd_now() >= until:
+                    raise TimeoutError(f"the command has not ended after {timeout} s")
+        if ended == DEAD:
+            raise pump.engine.death()
+        return 0
+
+    cdef object result(self):
+        if self.cancelled:
+            raise InvalidArgument("the command was cancelled: it has no outcome")
+        return raised(self.outcome)
+
     def cancel(self):
         """Nobody wants the outcome: the buffer is free on return. The target is not told; `Session.abort` does that."""
-        cdef Pump pump = self.pump
-        cdef Task *task
         if self.ended:
             return
+        self.cancelled = True
+        self.drop()
+        self.unpin()
+
+    cdef void drop(self):
+        cdef Pump pump = self.pump
         if pump.born == swd_fork_generation():
             with nogil:
                 pthread_mutex_lock(&pump.lock)
-                task = pump.engine.find(self.itt)
-                if task != NULL:
-                    pump.let_go(task)
+                pump.drop(self.itt)
                 pthread_mutex_unlock(&pump.lock)
-        self.unpin()
 
     cdef void unpin(self):
         self.ended = True
@@ -1174,14 +1250,7 @@ cdef class Command:
             self.pinned = False
 
     def __dealloc__(self):
-        cdef Pump pump = self.pump
-        cdef Task *task
-        if not self.ended and pump is not None and pump.born == swd_fork_generation():
-            with nogil:
-                pthread_mutex_lock(&pump.lock)
-                task = pump.engine.find(self.itt)
-                if task != NULL:
-                    pump.let_go(task)
-                pthread_mutex_unlock(&pump.lock)
+        if not self.ended and self.pump is not None:
+            self.drop()
         if self.pinned:
             PyBuffer_Release(&self.view)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import io
 import os
+import threading
 from collections.abc import Callable
 from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from swd.errors import BadDescriptor, InvalidArgument, MediumError, Unsupported
+from swd.errors import BadDescriptor, CacheLost, InvalidArgument, MediumError, Unsupported
 from swd.ioqueue import COMMAND_BYTES, QUEUE_DEPTH, BlockUnit, Buffer, Many, int64_offsets, parts, run_many, transfer
 from swd.scsi.rangelock import RangeLock
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _D = TypeVar("_D", bound="Disk")
 
-__all__ = ["BlockUnit", "Disk", "RangeLock", "RawDisk"]
+__all__ = ["BlockUnit", "Disk", "RangeLock", "RawDisk", "wrote"]
 
 
 class Disk:
@@ -57,6 +58,8 @@ class Disk:
         self._size = unit.blocks * unit.block_size
         self._end = self._size  # -1 when closed, so that one comparison on the fast path sees that too
         self._single = min(unit.max_transfer, COMMAND_BYTES)
+        self._since: int | None = None  # the unit's cache losses when the oldest write not yet flushed began
+        self._since_lock = threading.Lock()  # guards _since; nothing is called under it
 
     @property
     def size(self) -> int:
@@ -119,13 +122,33 @@ class Disk:
         length = view.nbytes
         self._require_room(offset, length)
         if length:
-            self._write(view.cast("B"), offset)
+            before = self.unit.cache_losses
+            try:
+                self._write(view.cast("B"), offset)
+            finally:
+                wrote(self, before)
         return length
 
     def flush(self) -> None:
-        """Make durable what was written before: it has left the target's cache when this returns."""
+        """Make durable what was written before: it has left the target's cache when this returns.
+
+        Raises CacheLost (EIO), once, if the unit may have lost it meanwhile: write again what was written since the
+        flush before.
+        """
         self._require_open()
-        self.unit.flush()
+        with self._since_lock:
+            since, self._since = self._since, None
+        try:
+            self.unit.flush()
+        except BaseException:
+            if since is not None:
+                wrote(self, since)
+            raise
+        if since is not None and self.unit.cache_losses != since:
+            raise CacheLost(
+                f"{self.identity} was reset, and its cache with it: what was written since the last flush may be gone"
+                "\nwrite it again"
+            )
 
     def discard(self, *, offset: int, length: int) -> None:
         """The disk may forget the whole blocks in this range: then their content is undefined. Or Unsupported."""
@@ -141,6 +164,13 @@ class Disk:
         self._require_room(index(offset), index(length))
         if not length:
             return
+        before = self.unit.cache_losses
+        try:
+            self._zero(offset, length)
+        finally:
+            wrote(self, before)
+
+    def _zero(self, offset: int, length: int) -> None:
         for start, stop, whole in parts(offset, length, self._block_size, bounce=0):
             if not whole:
                 self._write(memoryview(bytes(stop - start)), offset + start)
@@ -183,7 +213,11 @@ class Disk:
         if rest or (size and not len(starts)):
             raise InvalidArgument(f"{view.nbytes} bytes of data are not {len(starts)} equal parts")
         many = Many(True, starts, size, view.cast("B") if size else view)
-        run_many(self.unit, many, self._write_whole, queue_depth=index(queue_depth), errors=errors)
+        before = self.unit.cache_losses
+        try:
+            run_many(self.unit, many, self._write_whole, queue_depth=index(queue_depth), errors=errors)
+        finally:
+            wrote(self, before)
 
     def raw(self, mode: str = "rb") -> RawDisk:
         """The disk as a raw binary stream, "rb" or "r+b", for io.BufferedReader and io.BufferedRandom."""
@@ -303,6 +337,15 @@ class Disk:
     def _require_open(self) -> None:
         if self._end < 0:
             raise BadDescriptor("the disk is closed: open it again")
+
+
+def wrote(disk: Disk, before: int) -> None:
+    """A write through `disk` has ended; `before`: the unit's `cache_losses` when it began. Also for raw commands."""
+    # Without the lock: a flush that takes _since after this look also covers the write, which has ended.
+    if disk._since is not None and disk._since <= before:
+        return
+    with disk._since_lock:
+        disk._since = before if disk._since is None else min(disk._since, before)
 
 
 def _destination(out: Any, count: int, size: int) -> Uint8Array:

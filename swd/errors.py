@@ -16,6 +16,7 @@
     |- ConnectionLost          EIO         the link died and did not come back
     |- DeadlineExceeded        ETIMEDOUT   a command was not answered in time
     |- StaleIdentity           ESTALE      another disk answers under the old name
+    |- CacheLost               EIO         the unit was reset before a flush: what was not flushed may be gone
     |- MediumError             EIO         the local medium behind `mem` or `file`, or out of bounds
     `- BatchError              errno of the first failure; `results` has one errno an I/O
 
@@ -128,14 +129,20 @@ class ConnectionLost(SwdError):
 
 
 class DeadlineExceeded(SwdError):
-    """No answer in time. `itt` is the tag of the overdue command, for whoever aborts it."""
+    """No answer in time. `tags` are the ITTs of the commands that were given up, for whoever aborts them."""
 
     default_errno = _errno.ETIMEDOUT
-    itt: int | None = None
+    tags: tuple[int, ...] = ()
 
 
 class StaleIdentity(SwdError):
     default_errno = _errno.ESTALE
+
+
+class CacheLost(SwdError):
+    """What was written since the last flush may be gone; told once a descriptor, by its next flush."""
+
+    default_errno = _errno.EIO
 
 
 class MediumError(SwdError):

@@ -48,6 +48,10 @@ class BlockUnit(Protocol):
     max_transfer: int
     lock: RangeLock
 
+    @property
+    def cache_losses(self) -> int:
+        """How often so far the unit may have lost what was written and not flushed."""
+
     def read_blocks(self, lba: int, buffer: Buffer) -> None: ...
     def write_blocks(self, lba: int, buffer: Buffer) -> None: ...
     def batch(self, write: bool, lbas: Buffer, buffer: Buffer, *, queue_depth: int) -> list[tuple[int, SwdError]]: ...

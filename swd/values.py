@@ -49,6 +49,30 @@ class Target:
     portals: list[Portal] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class LogicalUnit:
+    """A logical unit by one path, as `swd.scan` found it. Sizes in bytes; None where it is no disk.
+
+    `phase`: "live" (the path that is used), "standby" (another path to the same disk), "unreachable", "gone" (the
+    target lists it no more), "skipped" (no disk, or one that cannot be used), "known" (nobody was asked); `reason` says
+    why. `paths`: the DEVs of
+    all paths to this disk, which only a strong identity joins.
+    """
+
+    hardware_path: str | None
+    lun: str
+    dev: str
+    size: int | None
+    block_size: int | None
+    identity: str
+    strong: bool
+    target: str
+    portal: str
+    phase: str
+    reason: str = ""
+    paths: tuple[str, ...] = ()
+
+
 class Chap:
     """CHAP credentials: who we are, and (mutual) who the target must prove to be. Secrets are str or bytes."""
 

@@ -24,6 +24,7 @@ class RamUnit:
         self.identity = "ram.test"
         self.max_transfer = max_transfer
         self.lock = RangeLock()
+        self.cache_losses = 0
         self.data = bytearray(blocks * block_size)
         self.log: list[tuple[str, int, int]] = []
         self.bad: set[int] = set()

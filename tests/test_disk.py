@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from ram_unit import RamUnit
 
 from swd.disk import Disk
-from swd.errors import BadDescriptor, BatchError, ConnectionLost, InvalidArgument, MediumError, SwdError, Unsupported
+from swd.errors import (
+    BadDescriptor,
+    BatchError,
+    CacheLost,
+    ConnectionLost,
+    InvalidArgument,
+    MediumError,
+    SwdError,
+    Unsupported,
+)
 
 SIZE = 64 * 512
 
@@ -539,3 +548,81 @@ def test_write_many_respects_a_read_modify_write(unit: RamUnit, disk: Disk) -> N
         assert unit.log == []
     thread.join(10)
     assert unit.log == [("batch write", 0, 2)]
+
+
+# ---- a cache that is lost
+
+
+def test_each_disk_that_wrote_is_told_once(unit: RamUnit) -> None:
+    writers = [Disk(unit, writable=True) for _ in range(3)]
+    reader, early = Disk(unit, writable=False), Disk(unit, writable=True)
+    early.pwrite(b"x", 0)
+    early.flush()
+    writers[0].pwrite(b"x", 100)
+    writers[1].zero(offset=512, length=512)
+    writers[2].write_many([1024], bytes(512))
+    unit.cache_losses += 1
+    for disk in (reader, early):
+        disk.flush()
+    for disk in writers:
+        with pytest.raises(CacheLost) as caught:
+            disk.flush()
+        assert caught.value.errno == errno.EIO
+        disk.flush()
+        disk.pwrite(b"again", 0)
+        disk.flush()
+
+
+def test_a_flush_that_fails_forgets_nothing(unit: RamUnit, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.pwrite(b"x", 0)
+    unit.cache_losses += 1
+
+    def fail() -> None:
+        raise ConnectionLost("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unit, "flush", fail)
+        with pytest.raises(ConnectionLost):
+            disk.flush()
+    with pytest.raises(CacheLost):
+        disk.flush()
+
+
+def test_a_write_that_a_flush_overtakes_is_not_forgotten(unit: RamUnit, disk: Disk) -> None:
+    """It ends after the flush, so the flush has not covered it."""
+    unit.gate = threading.Event()
+    thread = threading.Thread(target=disk.pwrite, args=(bytes(512), 0))
+    thread.start()
+    assert unit.entered.wait(10)
+    disk.flush()
+    unit.gate.set()
+    thread.join()
+    unit.cache_losses += 1
+    with pytest.raises(CacheLost):
+        disk.flush()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 700), min_size=2, max_size=5), st.booleans())
+def test_neighbours_do_not_undo_each_other(widths: list[int], many: bool) -> None:
+    """Threads write pieces that lie side by side, in parts of the same blocks; at the end every piece is there."""
+    unit = RamUnit()
+    starts = [sum(widths[:i]) + 3 for i in range(len(widths))]
+
+    def work(number: int) -> None:
+        disk, piece = Disk(unit, writable=True), bytes([number + 1]) * widths[number]
+        for _ in range(20):
+            if many:
+                disk.write_many([starts[number], starts[number] + 8192], piece * 2)
+            else:
+                disk.pwrite(piece, starts[number])
+                disk.pwrite(piece, starts[number] + 8192)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(widths))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    line = b"".join(bytes([number + 1]) * width for number, width in enumerate(widths))
+    for at in (3, 8195):
+        assert bytes(unit.data[at : at + len(line)]) == line

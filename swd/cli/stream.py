@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bytes from one place to another in bounded memory: two ends, one buffer, and a flush every 64 MiB.
 
+What was written to a Disk since its last flush is kept, to be written again if the unit loses its cache meanwhile.
+
 An end is a Disk or a local file. A local file that is being made appears under its own name only when it is complete:
 until then it is a temporary file in the same folder, which a failure or Ctrl-C removes.
 """
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from swd.cli.guard import check_content
-from swd.errors import MediumError, SwdError
+from swd.errors import CacheLost, MediumError, SwdError
 
 if TYPE_CHECKING:
     from swd.cli.progress import Progress
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 8 << 20
 FLUSH_EVERY: Final = 64 << 20
+REWRITES: Final = 5  # a unit that loses its cache more often within one flush interval is given up
 
 
 class Source(Protocol):
@@ -85,7 +88,8 @@ class DiskSink:
 
     def __init__(self, disk: Disk, name: str, size: int | None, offset: int = 0) -> None:
         self._disk, self._name, self._at = disk, name, offset
-        self._unflushed = 0
+        self._unflushed = 0  # bytes written since the last flush: the first ones of _kept, and on the disk before _at
+        self._kept = bytearray()
         if offset + (size or 0) > disk.size:
             what = f"{size or 0} bytes from {offset} on" if offset else f"{size} bytes"
             raise SwdError(f"{name} has {disk.size} bytes: {what} do not fit, nothing was written", errno=errno.ENOSPC)
@@ -95,13 +99,30 @@ class DiskSink:
             reason = f"{self._name} has {self._disk.size} bytes: it is full after byte {self._at}, and more was to come"
             raise SwdError(reason, errno=errno.ENOSPC)
         self._disk.pwrite(data, self._at)
+        self._keep(data)
         self._at += len(data)
-        self._unflushed += len(data)
         if self._unflushed >= FLUSH_EVERY:
             self.finish()
 
+    def _keep(self, data: memoryview) -> None:
+        """A copy until the next flush: a source may be a pipe, which cannot be read again."""
+        end = self._unflushed + len(data)
+        if end > len(self._kept):
+            self._kept.extend(bytes(end - len(self._kept)))
+        self._kept[self._unflushed : end] = data
+        self._unflushed = end
+
     def finish(self) -> None:
-        self._disk.flush()
+        """Flushes. Where the unit has lost its cache, writes again what was written since the last flush."""
+        for left in reversed(range(REWRITES)):
+            try:
+                self._disk.flush()
+                break
+            except CacheLost:
+                if not left:
+                    raise
+                with memoryview(self._kept) as kept:
+                    self._disk.pwrite(kept[: self._unflushed], self._at - self._unflushed)
         self._unflushed = 0
 
     def abandon(self) -> None:

@@ -99,6 +99,33 @@ VERBS: Final[tuple[Verb, ...]] = (
         options_key=True,
     ),
     Verb(
+        "scan",
+        "Ask a portal, and every portal that it names, for its units, and remember them; without PORTAL, ask again for "
+        "all that is remembered.",
+        "swd.cli.verbs.scan:scan",
+        (Argument("portal", "[PORTAL]", "portal", required=False),),
+        (Option(("--target",), "Only this target.", "text", "NAME"),),
+        gate="always",
+        options_key=True,
+    ),
+    Verb("list", "Show what is remembered: targets, units, hardware paths. Asks nobody.", "swd.cli.verbs.scan:known"),
+    Verb(
+        "login",
+        "Prove that a login works (CHAP, digests, identity), record the target as wanted, and log out.",
+        "swd.cli.verbs.login:login",
+        (Argument("names", "DEV|TARGET...", many=True),),
+        gate="always",
+        options_key=True,
+    ),
+    Verb(
+        "logout",
+        "The target is wanted no more. Refused while a process holds a session with it.",
+        "swd.cli.verbs.login:logout",
+        (Argument("name", "TARGET|DEV"),),
+        (Option(("--forget",), "Forget the target, its hardware paths and its units.", "flag", default=False),),
+        gate="always",
+    ),
+    Verb(
         "info",
         "Log in and show what a device is and what was negotiated; or, with --build, what this swd is made of.",
         "swd.cli.verbs.info:info",

@@ -13,11 +13,11 @@ from typing import Any, Final
 from swd.driver.row import Row, at
 from swd.errors import NoSuchDevice
 from swd.proto import options
-from swd.proto.url import Dev, FileDev, IscsiDev, IswDev, MemDev
+from swd.proto.url import Dev, FileDev, HardwarePath, IscsiDev, IswDev, MemDev, Wwid
 
 
-def _form(kind: type[Any]) -> Callable[[Dev], bool]:
-    return lambda dev: isinstance(dev, kind)
+def _form(*kinds: type[Any]) -> Callable[[Dev], bool]:
+    return lambda dev: isinstance(dev, kinds)
 
 
 # The slots that every driver with a Disk has, over `swd.disk`.
@@ -40,7 +40,7 @@ DEVSW: Final[tuple[Row, ...]] = (
         ("iscsi",),
         "one logical unit of an iSCSI target",
         tuple(row.name for row in options.TABLE),
-        match=_form(IscsiDev),
+        match=_form(IscsiDev, HardwarePath, Wwid),
         attach=at("iscsi:attach"),
         ioctl=at("iscsi:ioctl"),
         **_BLOCK,

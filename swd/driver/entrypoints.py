@@ -15,8 +15,9 @@ import os
 import select
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from swd import messages
 from swd.driver import config as configuration
@@ -26,9 +27,12 @@ from swd.driver.fdtable import FdTable, OpenFile
 from swd.driver.ioctl import Request, check, lookup
 from swd.driver.row import Buffer, Row, Transfer, Unit, Wanted
 from swd.driver.sessions import SessionPool
-from swd.errors import BadDescriptor, DeviceBusy, InvalidArgument, SwdError, Unsupported
+from swd.errors import BadDescriptor, DeviceBusy, InvalidArgument, SwdError
 from swd.proto.url import parse_dev
 from swd.values import Phase
+
+if TYPE_CHECKING:
+    from swd.driver.registry import Registry
 
 _log = logging.getLogger("swd.driver")
 
@@ -54,19 +58,25 @@ _READY: Final = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLL
 class Driver:
     """The driver table of a process. Usable from many threads; a context manager that closes all its descriptors.
 
-    `registry` None is this host's. `config` None is this host's too; else a path, a mapping, or a `Config`. `phase`
-    stands in for the host's network phase, for this Driver only, with the errno profile of `config`.
+    `registry` None is this host's; else a `swd.driver.registry.Registry`, or the path of its file. `config` None is
+    this host's too; else a path, a mapping, or a `Config`. `phase` stands in for the host's network phase, for this
+    Driver only, with the errno profile of `config`.
     """
 
-    def __init__(self, registry: None = None, config: configuration.Source = None, phase: Phase | None = None) -> None:
-        if registry is not None:
-            raise Unsupported("a registry of one's own is to come: leave `registry` out")
+    def __init__(
+        self,
+        registry: Registry | str | os.PathLike[str] | None = None,
+        config: configuration.Source = None,
+        phase: Phase | None = None,
+    ) -> None:
         if phase is not None and not isinstance(phase, Phase):
             raise TypeError(f"phase is a swd.Phase, not {type(phase).__name__}")
         self._phase = phase
+        self._own_registry = registry
         self._config = None if config is None else configuration.load(config)
         self._config_lock = threading.Lock()
         self._sessions = SessionPool()
+        self._parameters: dict[str, object] = {}
         self._exclusive: set[str] = set()  # names that are open with O_EXCL; guarded by _exclusive_lock
         self._exclusive_lock = threading.Lock()
         self._table = FdTable(self._release)
@@ -93,7 +103,15 @@ class Driver:
         self._claim(name, flags)
         try:
             wanted = Wanted(
-                writable, bool(flags & os.O_EXCL), options, self._configuration, self._sessions, self._count
+                writable,
+                bool(flags & os.O_EXCL),
+                options,
+                self._configuration,
+                self._sessions,
+                self._count,
+                self._registry,
+                self._parameters,
+                self._gate,
             )
             with translated(During.OPEN, name):
                 unit = row.attach(parsed, wanted)
@@ -187,6 +205,16 @@ class Driver:
             if self._config is None:
                 self._config = configuration.load()
             return self._config
+
+    def _registry(self) -> Registry:
+        """Opened when a DEV needs it: a hardware path or an identity."""
+        from swd.driver import registry
+
+        if self._own_registry is None:
+            return registry.host()
+        if not isinstance(self._own_registry, registry.Registry):
+            self._own_registry = registry.Registry(Path(self._own_registry))
+        return self._own_registry
 
     def _count(self) -> int:
         return len(self._table)

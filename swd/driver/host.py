@@ -17,6 +17,7 @@ from dataclasses import dataclass
 LINUX = sys.platform.startswith("linux")
 
 _BLKGETSIZE64 = 0x80081272  # linux/fs.h, on the 64-bit machines that Python's ioctl numbers are the same on
+_BLKROGET = 0x125E
 _BLKSSZGET = 0x1268
 _BLKPBSZGET = 0x127B
 _START_TIME = 22  # field of /proc/PID/stat, counted from 1 (proc(5))
@@ -92,3 +93,8 @@ def geometry(fd: int) -> Geometry:
     (block,) = struct.unpack("=i", fcntl.ioctl(fd, _BLKSSZGET, bytes(4)))
     (physical,) = struct.unpack("=I", fcntl.ioctl(fd, _BLKPBSZGET, bytes(4)))
     return Geometry(size, block, physical)
+
+
+def write_protected(fd: int) -> bool:
+    """Of an open block device; `OSError` if the kernel will not say. Without Linux's ioctl nothing is known of it."""
+    return LINUX and bool(struct.unpack("=i", fcntl.ioctl(fd, _BLKROGET, bytes(4)))[0])

@@ -31,6 +31,11 @@ class Request(enum.IntEnum):
     SWD_PHASE_GET = 0x5302
     SWD_STATS_GET = 0x5303
     SWD_STATS_CLEAR = 0x5304
+    SWD_PARAMS_GET = 0x5305
+    SWD_PARAMS_SET = 0x5306
+    SWD_LOGIN = 0x5307
+    SWD_LOGOUT = 0x5308
+    SWD_RESET = 0x5309
 
 
 class Argument(enum.Enum):
@@ -39,6 +44,7 @@ class Argument(enum.Enum):
     NONE = "none"
     RANGE = "(offset, length) in bytes"
     SG_IO = "SgIo(cdb, data_out, data_in, timeout)"
+    DICT = "dict, or None for an empty one"
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,44 @@ TABLE: Final = (
         "rows of statistics with their class letters, and latencies; isw: those of the process",
     ),
     Entry(Request.SWD_STATS_CLEAR, Argument.NONE, "None", False, "count from here on; isw: in all sessions"),
+    Entry(
+        Request.SWD_PARAMS_GET,
+        Argument.DICT,
+        "dict",
+        False,
+        "on a disk: `negotiated` and `options` of its session; on `isw:`: `options` of later opens",
+    ),
+    Entry(
+        Request.SWD_PARAMS_SET,
+        Argument.DICT,
+        "dict",
+        False,
+        "`isw:` only: option keys for later opens through this Driver, over the configuration, below the DEV's own; "
+        "gives the keys set so far. A session that exists keeps its options for life",
+    ),
+    Entry(
+        Request.SWD_LOGIN,
+        Argument.DICT,
+        "dict",
+        False,
+        "on `isw:`: `device` (an iscsi:// DEV): log in, and hold the session until SWD_LOGOUT or close; on a disk: "
+        "nothing to do. Gives what was negotiated",
+    ),
+    Entry(
+        Request.SWD_LOGOUT,
+        Argument.DICT,
+        "dict",
+        False,
+        "`isw:` only: `device`: give back a session held by SWD_LOGIN; `logged_out` is false while disks use it",
+    ),
+    Entry(
+        Request.SWD_RESET,
+        Argument.DICT,
+        "dict",
+        True,
+        "a disk of an iSCSI target only: `level` lun (default), target_warm or target_cold; "
+        "others lose their commands, too",
+    ),
 )
 _BY_REQUEST: Final = {entry.request: entry for entry in TABLE}
 
@@ -108,6 +152,9 @@ def check(entry: Entry, arg: object) -> None:
     elif entry.argument is Argument.SG_IO:
         if not isinstance(arg, SgIo):
             raise TypeError(f"{name} takes an SgIo, not {type(arg).__name__}")
+    elif entry.argument is Argument.DICT:
+        if not (arg is None or (isinstance(arg, dict) and all(isinstance(key, str) for key in arg))):
+            raise TypeError(f"{name} takes a dict with keys of type str, or None")
     else:
         _check_range(name, arg)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from swd.disk import Disk
     from swd.driver.config import Config
     from swd.driver.ioctl import Request
+    from swd.driver.registry import Registry
     from swd.driver.sessions import SessionPool
     from swd.proto.url import Dev
 
@@ -35,10 +36,16 @@ class Transfer:
     buffer: Buffer
 
 
+def _host_registry() -> Registry:
+    from swd.driver import registry  # only a DEV by hardware path or identity costs the import of sqlite3
+
+    return registry.host()
+
+
 @dataclass(frozen=True)
 class Wanted:
-    """How a unit is to be attached: `options` are Python's keywords, `config` reads the configuration when a row
-    needs it.
+    """How a unit is to be attached: `options` are Python's keywords, `config` and `registry` are read when a row
+    needs them.
     """
 
     writable: bool
@@ -47,6 +54,9 @@ class Wanted:
     config: Callable[[], Config]
     sessions: SessionPool
     descriptors: Callable[[], int] = lambda: 0
+    registry: Callable[[], Registry] = _host_registry
+    parameters: dict[str, object] = field(default_factory=dict)  # of the Driver: options that SWD_PARAMS_SET gave
+    gate: Callable[[Any], None] = lambda _dev: None  # for a row that opens another DEV
 
 
 class Counters:

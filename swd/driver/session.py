@@ -43,16 +43,17 @@ class Session(_session.Session):
         self._changed: dict[int, SwdError] = {}  # units that are another disk now
         super().__init__(portal, target_name, chap=chap, options=options, initiator_name=initiator_name)
 
-    def unit(self, lun: int, *, writable: bool = True, on_close: Callable[[], None] | None = None) -> Disk:
+    def unit(self, lun: int, *, writable: bool | None = None, on_close: Callable[[], None] | None = None) -> Disk:
         """The disk behind a LUN (a number 0..16383, or the 64-bit SAM field). `on_close` is called once, by its
         `close`.
 
-        Raises `NoSuchDevice` where the target has no such unit, `Unsupported` where it is no disk, and `MediumError`
-        with EROFS for writing to one that is write protected.
+        `writable` None: unless the unit is write protected. Raises `NoSuchDevice` where the target has no such unit,
+        `Unsupported` where it is no disk, and `MediumError` with EROFS for writing to one that is write protected.
         """
         field = _lun.field(lun)
         held = self._hold(field)
         try:
+            writable = not held.unit.read_only if writable is None else writable
             return Disk(held.unit, writable=writable, on_close=lambda: self._let_go(field, held, on_close))
         except BaseException:
             self._let_go(field, held, None)
@@ -65,9 +66,13 @@ class Session(_session.Session):
                 if self._changed.pop(field, None):  # whoever opens it anew wants the disk that is there now
                     self._bar(dict(self._changed))
                 with translated(During.OPEN, f"LUN {_lun.text(field)}"):
-                    held = self._units[field] = _Held(LogicalUnit(self, field, timeout=self.options.timeout))
+                    held = self._units[field] = _Held(self._probe(field))
             held.users += 1
             return held
+
+    def _probe(self, field: int) -> LogicalUnit:
+        strict = self.options.cache_loss == "strict"
+        return LogicalUnit(self, field, timeout=self.options.timeout, strict_cache_loss=strict)
 
     def _let_go(self, field: int, held: _Held, then: Callable[[], None] | None) -> None:
         with self._units_lock:

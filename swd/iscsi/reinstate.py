@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from swd import messages
 from swd._fastpath import Pump
-from swd.errors import BadDescriptor, ConnectionLost, LoginRefused, NoSuchDevice, SwdError
+from swd.errors import BadDescriptor, ConnectionLost, ProtocolViolation, SwdError
 from swd.iscsi.connection import Link, establish
 from swd.iscsi.tally import PROCESS, Tally
 from swd.proto import recovery
@@ -52,6 +52,8 @@ class Reinstatement:
         self._adopt = adopt
         self._tally = tally
         self._stopped = threading.Event()
+        self._lock = threading.Lock()  # guards _running; nothing is called under it but `Pump.down`
+        self._running = False
         self._completed = 0
         self._lost_at = 0.0
         self._losses = 0
@@ -59,7 +61,13 @@ class Reinstatement:
         self.count = 0  # times that the session came back
 
     def begin(self, negotiated: Negotiated) -> None:
-        """The link was lost: start the thread. `negotiated` is what held on the lost link."""
+        """The link was lost: start the thread, unless one is at work: it sees this loss itself. `negotiated` is what
+        what held on the lost link.
+        """
+        with self._lock:
+            if self._running:
+                return
+            self._running = True
         self._group = negotiated.target_portal_group_tag
         threading.Thread(target=self._run, args=(negotiated,), name="swd-recovery", daemon=True).start()
 
@@ -69,12 +77,20 @@ class Reinstatement:
 
     def _run(self, negotiated: Negotiated) -> None:
         try:
-            self._bring_back(negotiated)
+            while True:
+                self._bring_back(negotiated)
+                with self._lock:
+                    if not self._pump.down:
+                        self._running = False
+                        return
         except SwdError as error:
             if not self._stopped.is_set():
                 self._tally.add("recovery_fail")
                 messages.say(_log, "ISCSI_LOG_TARGET_OFFLINE_EVENT", portal=self._portal, why=error)
             self._pump.give_up(error)
+        except BaseException as error:  # a fault of ours: nobody may wait for ever because this thread died of it
+            self._pump.give_up(ConnectionLost(f"the session with {self._portal} could not be brought back: {error!r}"))
+            raise
 
     def _bring_back(self, negotiated: Negotiated) -> None:
         failure: SwdError | None = None
@@ -90,16 +106,16 @@ class Reinstatement:
             try:
                 if self._attempt():
                     return
-            except (NoSuchDevice, LoginRefused, ConnectionLost) as error:
+            except (BadDescriptor, ProtocolViolation):
+                raise
+            except SwdError as error:
                 failure = error
                 messages.say(_log, "SWD_LOG_NOT_BACK_YET", portal=self._portal, why=error)
             attempt += 1
 
     def _note_loss(self) -> None:
-        completed = self._pump.statistics()["completed"]
-        if completed != self._completed or not self._losses:
+        if self._pump.statistics()["completed"] != self._completed or not self._losses:
             self._losses, self._lost_at = 0, time.monotonic()
-        self._completed = completed
         self._losses += 1
 
     def _left(self) -> float:
@@ -125,6 +141,7 @@ class Reinstatement:
         self._group = link.negotiated.target_portal_group_tag
         self._adopt(link)
         self._verify()
+        self._completed = self._pump.statistics()["completed"]  # what the units said of themselves is no progress
         self.count += 1
         messages.say(_log, "SWD_LOG_SESSION_BACK", portal=self._portal, replayed=len(orders.replay))
         self._pump.resume()

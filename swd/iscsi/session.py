@@ -283,15 +283,21 @@ class Session:
         ends all tasks of the old one and sends those of other callers again.
         """
         messages.say(_log, "SWD_LOG_COMMAND_TIMEOUT", portal=self.portal, why=error)
-        if error.itt is None or self._pump.down or not self._pump.alive:
+        if not error.tags or self._pump.down or not self._pump.alive:
             return
-        if self._pings() and self._aborts(ABORT_TASK, field, error.itt):
-            self._pump.forget(error.itt)
-            return
-        self._aborts(LUN_RESET, field)
+        if self._pings():
+            if all(self._abort_task(field, itt) for itt in error.tags):
+                return
+            self._aborts(LUN_RESET, field)
         self._pump.cut(
             ConnectionLost(f"{self.portal}: a command got no answer and could not be aborted: the connection is closed")
         )
+
+    def _abort_task(self, field: int, itt: int) -> bool:
+        gone = self._aborts(ABORT_TASK, field, itt)
+        if gone:
+            self._pump.forget(itt)
+        return gone
 
     def _pings(self) -> bool:
         try:
@@ -330,7 +336,7 @@ class Session:
         if task.ended:
             return
         error = DeadlineExceeded("aborted")
-        error.itt = task.itt
+        error.tags = (task.itt,)
         task.cancel()
         self._expired(error, task.lun)
 

@@ -129,7 +129,6 @@ TABLE: tuple[Row, ...] = (
         "word",
         "strict: the first power-on unit attention of a session counts as a lost cache, too",
         words=("standard", "strict"),
-        built=("standard",),
     ),
     Row(
         "stable_writes",

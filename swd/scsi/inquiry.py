@@ -66,6 +66,7 @@ class BlockLimits:
     max_unmap_descriptors: int = 0
     unmap_granularity: int = 0
     max_write_same: int = 0
+    unmap_alignment: int = 0  # the first block of a granule, where the unit says so (UGAVALID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ def parse_block_limits(data: bytes) -> BlockLimits:
         max_unmap_blocks=number(page, 20, 4),
         max_unmap_descriptors=number(page, 24, 4),
         unmap_granularity=number(page, 28, 4),
+        unmap_alignment=alignment & 0x7FFFFFFF if (alignment := number(page, 32, 4)) >> 31 else 0,
         max_write_same=number(page, 36, 8),
     )
 

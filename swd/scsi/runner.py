@@ -18,7 +18,7 @@ from swd.iscsi.tally import PROCESS
 from swd.scsi import policy
 from swd.scsi.opcodes import lookup
 from swd.scsi.policy import Action, Cause, Verdict
-from swd.values import ScsiResult
+from swd.values import ScsiResult, Sense
 
 LONG_FACTOR = 10  # a long-running command gets so many times the deadline of an ordinary one
 
@@ -58,7 +58,9 @@ class ScsiSession(Protocol):
 
 
 class Runner:
-    """Commands for one logical unit. `reread` is called when identity or capacity may have changed: it raises if so."""
+    """Commands for one logical unit. `reread` is called when identity or capacity may have changed: it raises if so;
+    `saw` with the sense data of every end that is looked at.
+    """
 
     def __init__(
         self, session: ScsiSession, lun: int, *, timeout: float | None, sleep: Callable[[float], object] = time.sleep
@@ -67,6 +69,7 @@ class Runner:
         self.lun = lun
         self.timeout = timeout
         self.reread: Callable[[], None] = _nothing
+        self.saw: Callable[[Sense | None], None] = _unheard
         self._sleep = sleep
 
     def check(self, cdb: bytes, *, data_out: Buffer | None = None, data_in: int = 0) -> bytes:
@@ -98,6 +101,7 @@ class Runner:
         tried: Counter[Cause] = Counter()
         paused = 0.0
         while True:
+            self.saw(result.sense)
             verdict = policy.judge(cdb, result, tried)
             if verdict.cause is None or verdict.cause not in causes:
                 return result, verdict
@@ -129,3 +133,7 @@ class Runner:
 
 def _nothing() -> None:
     """Before a unit's identity is known there is nothing to compare it with."""
+
+
+def _unheard(_sense: Sense | None) -> None:
+    """Nobody counts."""

@@ -15,6 +15,8 @@ from typing import NoReturn
 
 from swd.errors import BadDescriptor, ScsiError, StaleIdentity, SwdError, Unsupported
 from swd.scsi import cdb, policy
+from swd.scsi.cacheloss import CacheWatch
+from swd.scsi.inquiry import BlockLimits
 from swd.scsi.probe import Facts, probe, reread
 from swd.scsi.rangelock import RangeLock
 from swd.scsi.runner import Buffer, Runner, ScsiSession
@@ -32,10 +34,17 @@ class LogicalUnit:
 
     Construction raises NoSuchDevice (no such LUN), Unsupported (not a disk), ScsiError, ProtocolViolation, and what the
     session raises. All methods may be called from many threads. `lun`: a LUN number or a SAM field.
+    `strict_cache_loss`: the first 29h/00 of a session that was reinstated counts as a lost cache, too.
     """
 
     def __init__(
-        self, session: ScsiSession, lun: int, *, timeout: float | None, sleep: Callable[[float], object] = time.sleep
+        self,
+        session: ScsiSession,
+        lun: int,
+        *,
+        timeout: float | None,
+        sleep: Callable[[float], object] = time.sleep,
+        strict_cache_loss: bool = False,
     ) -> None:
         self.lun = lun
         self.timeout = timeout
@@ -44,7 +53,11 @@ class LogicalUnit:
         self._probing = Runner(session, lun, timeout=timeout, sleep=sleep)  # does not confirm what it is reading itself
         self._run = Runner(session, lun, timeout=timeout, sleep=sleep)
         self._run.reread = self._confirm
+        self.watch = CacheWatch(strict=strict_cache_loss)
+        self._probing.saw = self._run.saw = self.watch.saw
         self.facts: Facts = probe(self._probing)
+        self.watch.settle()
+        self.watch.write_cache = self.facts.mode.write_cache is True
         self.blocks = self.facts.capacity.blocks
         self.block_size = self.facts.capacity.block_size
         self.physical_block_size = self.facts.capacity.physical_block_size
@@ -55,6 +68,11 @@ class LogicalUnit:
         self._has_cache = True
         self._refusal: Callable[[], SwdError] | None = None
         self._read, self._write, self._batch = session.read_blocks, session.write_blocks, session.batch
+
+    @property
+    def cache_losses(self) -> int:
+        """How often unflushed writes may have gone so far (see `swd.scsi.cacheloss`)."""
+        return self.watch.losses
 
     @property
     def identity_strong(self) -> bool:
@@ -132,12 +150,14 @@ class LogicalUnit:
                 self._write_zeros(first, count)
 
     def discard(self, lba: int, blocks: int) -> None:
-        """UNMAP: the unit may forget the blocks; what they read as then is not said. Unsupported where it cannot."""
+        """UNMAP: the unit may forget the blocks; what they read as then is not said. Unsupported where it cannot.
+
+        Only the whole granules of VPD B0 in the range are sent: of others a unit forgets nothing (SBC-3 4.7.3.4).
+        """
         self._refuse_if_gone()
         if not (self.facts.capacity.thin and self.facts.provisioning.unmap):
             raise Unsupported("the unit has no UNMAP (VPD page B2h, LBPME): it cannot discard; zero the range instead")
-        limit = min(self.facts.limits.max_unmap_blocks or _MAX_UNMAP, _MAX_UNMAP)
-        for first, count in _pieces(lba, blocks, limit):
+        for first, count in _granules(lba, blocks, self.facts.limits):
             parameters = cdb.unmap_parameters(first, count)
             self._run.check(cdb.unmap(len(parameters)), data_out=parameters)
 
@@ -198,16 +218,23 @@ class LogicalUnit:
         """
         if self._refusal is not None:
             return None
+        run = Runner(session, self.lun, timeout=self.timeout)
+        run.saw = self.watch.saw
+        self.watch.begin()
         try:
-            self._confirm(Runner(session, self.lun, timeout=self.timeout))
+            self._confirm(run)
         except StaleIdentity as error:
             return error
+        self.watch.settle()
         return None
 
     def _confirm(self, run: Runner | None = None) -> None:
-        """After a unit attention that may mean another disk: raise StaleIdentity, for good, unless all is the same."""
+        """After what may mean another disk: raise StaleIdentity, for good, unless designators, serial, size and block
+        size are the same. Also one that only grew is opened anew: nobody above has asked for more blocks.
+        """
         identity, capacity = reread(run or self._probing)
-        if (identity, capacity) == (self.facts.identity, self.facts.capacity):
+        size = (capacity.blocks, capacity.block_size)
+        if (identity, size) == (self.facts.identity, (self.blocks, self.block_size)):
             return
         now = f"{identity}, {capacity.blocks} blocks of {capacity.block_size} bytes"
         was = f"{self.facts.identity}, {self.blocks} blocks of {self.block_size} bytes"
@@ -240,3 +267,12 @@ def _max_transfer(facts: Facts) -> int:
 def _pieces(lba: int, blocks: int, limit: int) -> list[tuple[int, int]]:
     """(first block, count) of consecutive pieces of at most `limit` blocks."""
     return [(at, min(limit, lba + blocks - at)) for at in range(lba, lba + blocks, limit)]
+
+
+def _granules(lba: int, blocks: int, limits: BlockLimits) -> list[tuple[int, int]]:
+    """The whole unmap granules in a range, as pieces that one UNMAP may have; none where there is no whole one."""
+    grain, skew = limits.unmap_granularity or 1, limits.unmap_alignment
+    first = lba + (skew - lba) % grain
+    end = lba + blocks - (lba + blocks - skew) % grain
+    most = min(limits.max_unmap_blocks or _MAX_UNMAP, _MAX_UNMAP)
+    return _pieces(first, max(0, end - first), most - most % grain or most)

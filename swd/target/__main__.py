@@ -9,6 +9,7 @@ initiator's, SWD_CHAP_TARGET_SECRET the target's own (mutual CHAP).
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import signal
@@ -80,7 +81,7 @@ def _target(options: argparse.Namespace, media: list[Medium]) -> TargetConfig:
     for number, text in enumerate(options.lun):
         medium, block_size = _medium(text, options)
         media.append(medium)
-        luns[number] = Lun(medium, block_size=block_size, read_only=options.read_only)
+        luns[number] = Lun(medium, block_size=block_size, read_only=options.read_only, serial=_serial(text))
     return TargetConfig(
         options.name,
         luns,
@@ -105,6 +106,12 @@ def _medium(text: str, options: argparse.Namespace) -> tuple[Medium, int]:
     if isinstance(dev, FileDev) and not dev.options:
         return FileMedium(dev.path, read_only=options.read_only), options.block_size
     raise InvalidArgument(f"{text} cannot be served: use mem://SIZE or file://PATH without options")
+
+
+def _serial(text: str) -> str:
+    """A file is the same disk at whatever LUN it is served, and another file is another disk; memory has no name."""
+    dev = parse_dev(text)
+    return hashlib.sha256(os.path.realpath(dev.path).encode()).hexdigest()[:20] if isinstance(dev, FileDev) else ""
 
 
 def _chap(options: argparse.Namespace) -> Chap | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from swd.errors import InvalidArgument
 from swd.target.media import Medium
+from swd.target.script import Script
 from swd.values import Chap
 
 BLOCK_SIZES = (512, 4096)
@@ -18,7 +19,7 @@ class Lun:
     """One logical unit. Sizes in bytes; a medium that is no multiple of the block size is rounded down.
 
     `serial` (default: made from target name and LUN) decides the NAA identity, so two paths to one medium need one
-    serial. `thin` turns on UNMAP and zeros after it (LBPME, LBPRZ).
+    serial. `thin` turns on UNMAP and zeros after it (LBPME, LBPRZ). `script`: what a test can make it do.
     """
 
     medium: Medium
@@ -29,6 +30,11 @@ class Lun:
     serial: str = ""
     vendor: str = "SWD"
     product: str = "EMBEDDED DISK"
+    script: Script = field(default_factory=Script, compare=False, repr=False)
+
+    def attention(self, asc: int, ascq: int = 0) -> None:
+        """Establish a unit attention for every I_T nexus, while the unit is being served."""
+        self.script.attention(asc, ascq)
 
     def __post_init__(self) -> None:
         if self.block_size not in BLOCK_SIZES:

@@ -77,8 +77,8 @@ class Served:
 
 
 @contextmanager
-def serving(host: Host, *words: str, **more: str) -> Iterator[Served]:
-    command = host.command(sys.executable, "-m", "swd.target", "--portal", "127.0.0.1:0", "--stats", *words)
+def serving(host: Host, *words: str, portal: str = "127.0.0.1:0", **more: str) -> Iterator[Served]:
+    command = host.command(sys.executable, "-m", "swd.target", "--portal", portal, "--stats", *words)
     with subprocess.Popen(command, env=environment(**more), stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

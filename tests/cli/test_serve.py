@@ -42,6 +42,7 @@ def test_it_serves_until_a_signal_and_counts(
     with serve(spawn, "--lun", "mem://2M", "--lun", f"file://{image}?block_size=4096", "--json") as child:
         ready = read_record(child)
         assert ready["ready"] is True
+        assert [one.rpartition("/")[2] for one in ready["devices"]] == ["0", "1"]
         sizes = [json.loads(ctl("info", dev, "--json").out) for dev in ready["devices"]]
         assert [(one["size_bytes"], one["block_size"]) for one in sizes] == [(2 << 20, 512), (1 << 20, 4096)]
         (tmp_path / "data").write_bytes(b"x" * 4096)

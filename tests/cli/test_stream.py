@@ -13,7 +13,7 @@ import pytest
 
 from swd.cli import stream
 from swd.cli.progress import Progress
-from swd.errors import DeviceBusy, MediumError, SwdError
+from swd.errors import CacheLost, DeviceBusy, MediumError, SwdError
 
 
 class RamDisk:
@@ -210,3 +210,34 @@ def test_a_block_device_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(stat, "S_ISBLK", lambda mode: True)
     with pytest.raises(DeviceBusy, match=r"XFS(.|\n)*swdctl copy --overwrite"):
         stream.file_sink(str(image))
+
+
+@pytest.mark.parametrize(("losses", "ends"), [(1, True), (stream.REWRITES - 1, True), (stream.REWRITES, False)])
+def test_what_a_lost_cache_took_is_written_again(losses: int, ends: bool) -> None:
+    data = os.urandom(stream.FLUSH_EVERY + 3 * stream.CHUNK + 5)
+    disk = LossyDisk(len(data), losses)
+    sink = disk_sink(disk, len(data))
+    stream.transfer(disk_source(RamDisk(data)), sink, silent())
+    if ends:
+        sink.finish()
+        assert disk.data == data
+    else:
+        with pytest.raises(CacheLost):
+            sink.finish()
+
+
+class LossyDisk(RamDisk):
+    """Forgets, at the last flush, what came since the one before; so many times."""
+
+    def __init__(self, size: int, losses: int) -> None:
+        super().__init__(bytes(size))
+        self._losses = losses
+        self._safe = bytes(size)
+
+    def flush(self) -> None:
+        super().flush()
+        if len(self.flushed_at) > 1 and self._losses:
+            self._losses -= 1
+            self.data[:] = self._safe
+            raise CacheLost("gone")
+        self._safe = bytes(self.data)

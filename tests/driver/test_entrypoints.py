@@ -8,6 +8,7 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +23,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from swd.driver import Driver, devsw
 from swd.driver.fdtable import FIRST_FD
 from swd.driver.ioctl import Request
+from swd.driver.registry import Registry
 from swd.driver.row import Row, Transfer, Unit, Wanted
-from swd.errors import DeviceBusy, MediumError, SwdError, Unsupported
+from swd.errors import DeviceBusy, MediumError, NoSuchDevice, SwdError, Unsupported
 from swd.proto.url import MemDev
+from swd.values import Portal
 
 MEM = "mem://64K"
 BLOCK = 512
@@ -279,7 +282,8 @@ class OsLike(RuleBasedStateMachine):
     def begin(self) -> None:
         self.drv = Driver()
         self.fd = self.drv.open(f"mem://{self.SIZE}", os.O_RDWR)
-        self.file = os.memfd_create("twin") if hasattr(os, "memfd_create") else os.open("twin", os.O_RDWR | os.O_CREAT)
+        self.twin = tempfile.TemporaryFile()  # noqa: SIM115  # closed by teardown
+        self.file = self.twin.fileno()
         os.ftruncate(self.file, self.SIZE)
 
     @rule(block=BLOCKS, count=BLOCKS)
@@ -323,7 +327,7 @@ class OsLike(RuleBasedStateMachine):
         if hasattr(self, "drv"):
             assert self.drv.pread(self.fd, self.SIZE, 0) == os.pread(self.file, self.SIZE, 0)
             self.drv.close_all()
-            os.close(self.file)
+            self.twin.close()
 
 
 TestOsLike = OsLike.TestCase
@@ -348,7 +352,10 @@ class Slow:
             open=lambda unit, flags: None,
             close=lambda unit: None,
             read=self.read,
+            write=self.write,
+            ioctl=lambda unit, request, arg: self.detached.set(),
         )
+        self.offsets: list[int] = []
 
     def attach(self, dev: MemDev, wanted: Wanted) -> Unit:
         return Unit(self.row, str(dev), wanted.writable)
@@ -358,6 +365,12 @@ class Slow:
         assert self.let_out.wait(30)
         assert not self.detached.is_set()
         return bytes(length)
+
+    def write(self, unit: Unit, data: bytes, offset: int) -> int:
+        self.offsets.append(offset)
+        self.inside.set()
+        assert self.let_out.wait(30)
+        return len(data)
 
 
 @pytest.fixture
@@ -396,9 +409,35 @@ def test_o_excl_lasts_until_the_last_user_has_left(drv: Driver, slow: Slow) -> N
 
 def test_empty_slots_name_the_driver(drv: Driver, slow: Slow) -> None:
     fd = drv.open(MEM, os.O_RDWR)
-    for call in (lambda: drv.pwrite(fd, bytes(BLOCK), 0), lambda: drv.fsync(fd), lambda: drv.ioctl(fd, "BLKFLSBUF")):
+    for call in (lambda: drv.fsync(fd), lambda: drv.lseek(fd, 0, 0), lambda: drv.strategy(fd, [])):
         with pytest.raises(Unsupported, match="slow"):
             call()
+
+
+def test_a_row_need_not_know_modes(drv: Driver, slow: Slow) -> None:
+    reader, writer = drv.open(MEM), drv.open(MEM, os.O_WRONLY)
+    for call in (
+        lambda: drv.pwrite(reader, bytes(BLOCK), 0),
+        lambda: drv.ioctl(reader, "BLKZEROOUT", (0, BLOCK)),
+        lambda: drv.pread(writer, BLOCK, 0),
+    ):
+        assert number(call) == "EBADF"
+    assert not slow.inside.is_set()
+    assert not slow.detached.is_set()
+
+
+def test_writes_at_the_position_take_turns(drv: Driver, slow: Slow) -> None:
+    fd = drv.open(MEM, os.O_RDWR)
+    first, second = (threading.Thread(target=drv.write, args=(fd, bytes(BLOCK))) for _ in range(2))
+    first.start()
+    assert slow.inside.wait(30)
+    second.start()
+    second.join(0.3)
+    assert slow.offsets == [0]
+    slow.let_out.set()
+    for thread in (first, second):
+        thread.join(30)
+    assert slow.offsets == [0, BLOCK]
 
 
 def test_many_threads_share_one_driver(drv: Driver) -> None:
@@ -461,11 +500,21 @@ def test_after_a_fork_the_child_has_bad_descriptors_only() -> None:
 
     home = str(Path(swd.__file__).resolve().parent.parent)
     done = subprocess.run(
-        [sys.executable, "-c", FORK], env={**os.environ, "PYTHONPATH": home}, capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK],
+        env={**os.environ, "PYTHONPATH": home},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_registry_of_ones_own_is_to_come() -> None:
-    with pytest.raises(Unsupported, match="registry"):
-        Driver(registry=object())  # type: ignore[arg-type]
+def test_a_driver_may_have_a_registry_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "own.sqlite3"
+    Registry(path).remember(0, 0, "unnamed", False, 512, 512)
+    Registry(path).instance("iqn.2026-01.org.example:own", Portal("127.0.0.1", 1))
+    for own in (path, str(path), Registry(path)):
+        with Driver(registry=own) as drv, pytest.raises(NoSuchDevice, match=r"127\.0\.0\.1:1"):
+            drv.open("255/0/0.0.0.0")
+    with Driver() as drv, pytest.raises(NoSuchDevice, match="swdctl scan"):
+        drv.open("255/0/0.0.0.0")

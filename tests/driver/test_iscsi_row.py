@@ -204,6 +204,12 @@ def test_connect_and_discover(server: TargetServer) -> None:
             session.unit(9)
         with pytest.raises(InvalidArgument):
             session.unit(-1)
+        with pytest.raises(SwdError, match="write protected"):
+            session.unit(2, writable=True)
+        with session.unit(2) as protected:
+            assert not protected.writable
+        with session.unit(2) as disk:
+            assert disk.unit is not protected.unit  # the refused one has let go of it
         again = session.unit(0)
         again.close()
         second.close()
@@ -269,14 +275,14 @@ def test_an_unknown_target_is_enxio(server: TargetServer) -> None:
 
 def test_a_session_that_died_is_replaced_for_new_opens(server: TargetServer) -> None:
     with Driver() as drv:
-        old = drv.open(dev(server))
+        old = drv.open(dev(server) + "?replacement_timeout=0")
         portal = server.portal
         server.stop()
         with pytest.raises((ConnectionLost, DeadlineExceeded)) as caught:
             drv.pread(old, 512, 0)
         assert caught.value.errno in (errno.EIO, errno.ETIMEDOUT)
         with TargetServer([TargetConfig(NAME, {0: Lun(RamMedium(SIZE))})], portal):
-            new = drv.open(f"iscsi://{portal}/{NAME}/0")
+            new = drv.open(f"iscsi://{portal}/{NAME}/0?replacement_timeout=0")
             assert drv.pread(new, 512, 0) == bytes(512)
             with pytest.raises(SwdError):
                 drv.pread(old, 512, 0)
@@ -330,7 +336,7 @@ drv.close(fd)
 def test_a_forked_child_sends_nothing(server: TargetServer) -> None:
     home = str(Path(swd.__file__).resolve().parent.parent)
     done = subprocess.run(
-        [sys.executable, "-c", FORK, dev(server)],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, dev(server)],
         env={**os.environ, "PYTHONPATH": home},
         capture_output=True,
         text=True,

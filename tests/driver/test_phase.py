@@ -295,7 +295,8 @@ def test_a_read_only_folder(shared: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
 def test_a_temporary_folder_that_somebody_else_made_is_refused(shared: Path) -> None:
     shared.chmod(0o1777)
-    (shared / f"swd-{NOBODY}").mkdir(mode=0o777)
+    (shared / f"swd-{NOBODY}").mkdir()
+    (shared / f"swd-{NOBODY}").chmod(0o777)
     code = AS_USER.format(host="/nowhere") + "print(attempt(phase.begin))"
     words = {"SWD_RUNTIME_DIR": "", "XDG_RUNTIME_DIR": "", "TMPDIR": str(shared), "SWD_CONFIG": os.devnull}
     assert run(code, user=NOBODY, **words) == "EACCES"
@@ -331,3 +332,21 @@ def test_a_begin_cannot_undo_a_complete_of_the_same_moment(file: Path) -> None:
         process.stdin.close()
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert phase.show().phase is ATTEMPTED
+
+
+def test_writers_take_turns(file: Path) -> None:
+    """While one writer is between reading and writing, another waits; then it sees what the first one wrote."""
+    home = str(Path(phase.__file__).resolve().parents[2])
+    script = "from swd.driver import phase\nfrom swd.errors import SwdError\nprint('go', flush=True)\n"
+    script += "try:\n    phase.begin()\nexcept SwdError as error:\n    print(error.errno)\n"
+    with phase._writing() as held:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": home}, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        phase._write(held, ATTEMPTED, "11iv1", 300.0, "the first writer")
+    assert process.communicate(timeout=60)[0] == f"{errno.EALREADY}\n"
+    assert phase.show().evidence == "the first writer"

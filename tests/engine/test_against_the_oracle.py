@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import ast
 import random
+from pathlib import Path
 
 import pytest
 from engine_rig import Pair, agreement, begin_something, converse, exchange, pieces
@@ -98,3 +100,15 @@ def test_letting_go_at_any_moment(seed: int) -> None:
                 gone.append((itt, bytes(pair.reads[itt][0].view)))
         assert pair.fault is None, pair.fault
     assert all(pair.reads[itt][0].view == canary for itt, canary in gone)
+
+
+def test_the_oracle_knows_nothing_of_swd_but_its_values(root: Path) -> None:
+    """A second opinion that shares code with the first is none."""
+    imported = set()
+    for path in (root / "tests" / "model").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module or "")
+    assert {name for name in imported if name.split(".")[0] == "swd"} == {"swd.values"}

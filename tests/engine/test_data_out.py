@@ -113,16 +113,23 @@ def test_several_r2ts_are_answered_in_their_order() -> None:
 
 
 def test_an_r2t_before_the_unsolicited_burst_has_ended_is_queued_behind_it() -> None:
-    hand = Hand(initial_r2t=False, max_outstanding_r2t=2)
-    itt = hand.write(DATA[:8192])
-    pdus = hand.splitter.take(hand.engine.output(48 + 1024 + 40))  # the command, and the start of the unsolicited burst
-    assert [made.opcode for made in pdus] == [wire.SCSI_COMMAND]
-    hand.feed(hand.r2t(itt, 2048, 512, 0), hand.r2t(itt, 2560, 512, 1, ttt=8))
-    assert [(made.ttt, *shape(made)) for made in hand.sent()] == [
-        (RESERVED, 1024, 1024, 0, True),
-        (7, 2048, 512, 0, True),
-        (8, 2560, 512, 0, True),
+    """The burst is longer than what is built ahead of the socket, so that much of it is still to be built."""
+    burst, part = 1 << 22, 1 << 16
+    agreed = {"first_burst_length": burst, "max_burst_length": burst, "target_max_recv_data_segment_length": part}
+    hand = Hand(initial_r2t=False, max_outstanding_r2t=2, **agreed)
+    data = bytes(range(256)) * (1 << 15)
+    itt = hand.write(data)
+    pdus = hand.splitter.take(hand.engine.output(part))
+    assert hand.engine.statistics()["pdus_out"] < burst // part
+    hand.exp_cmd_sn += 1
+    hand.feed(hand.r2t(itt, burst, 512, 0), hand.r2t(itt, burst + 512, 512, 1, ttt=8))
+    pdus += hand.splitter.take(hand.engine.output())
+    assert [(made.ttt, *shape(made)) for made in pdus[1:]] == [
+        *((RESERVED, n * part, part, n - 1, n == burst // part - 1) for n in range(1, burst // part)),
+        (7, burst, 512, 0, True),
+        (8, burst + 512, 512, 0, True),
     ]
+    assert b"".join(made.data for made in pdus) == data[: burst + 1024]
 
 
 def test_an_r2t_may_leave_a_gap_but_then_the_residual_must_say_so() -> None:

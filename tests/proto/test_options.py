@@ -87,7 +87,6 @@ UNBUILT: list[tuple[str, object]] = [
     ("connections", "2"),
     ("sessions", 2),
     ("partition", 1),
-    ("cache_loss", "strict"),
     ("stable_writes", "copy"),
     ("failover_fence", "wait"),
     ("data_pdu_in_order", "no"),

@@ -63,6 +63,7 @@ class FakeDisk:
         self.log: list[bytes] = []
         self.timeouts: list[float | None] = []
         self.short = 0
+        self.unmapped: list[int] = []  # where each UNMAP began
         self.luns = [0, 1 << 48]
         self.pages = {
             0x80: b"SN0001  ",
@@ -216,6 +217,7 @@ class FakeDisk:
         assert int.from_bytes(cdb[7:9], "big") == len(data_out) == 24
         total, descriptors, lba, blocks = struct.unpack(">HH4xQI4x", data_out)
         assert (total, descriptors) == (22, 16)
+        self.unmapped.append(lba)
         return self._write(self._cdb(0x2A, lba, blocks), bytes(blocks * self.block_size))
 
     def _synchronize(self, cdb: bytes, data_out: bytes) -> ScsiResult:

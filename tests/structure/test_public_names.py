@@ -21,9 +21,9 @@ from swd import errors
 
 PUBLIC = {
     *("open", "connect", "discover", "crc32c", "Chap", "Session", "Disk", "Target", "Portal"),
-    *("ScsiResult", "Sense", "SgIo", "Phase"),
+    *("ScsiResult", "Sense", "SgIo", "Phase", "scan", "LogicalUnit"),
 }
-TO_COME = {"scan", "LogicalUnit", "aio", "Task"}
+TO_COME = {"aio", "Task"}
 
 MEMBERS = {
     "Disk": (

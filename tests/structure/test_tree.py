@@ -24,7 +24,18 @@ FOLDERS_OF_A_MACHINE = ("home", "root", "work", "Users", "tmp/dv")
 ABSOLUTE = re.compile(r"(?<![\w.}])/(?:" + "|".join(FOLDERS_OF_A_MACHINE) + r")(?:/\w|\s|$|[\"'`])")
 LEFT_UNDONE = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX"]) + r")\b")
 
-OWN_FOLDERS = {"acceptance", "conformance", "golden", "guest", "interop", "model", "packaging", "soak", "structure"}
+OWN_FOLDERS = {
+    "acceptance",
+    "conformance",
+    "golden",
+    "guest",
+    "hostile",
+    "interop",
+    "model",
+    "packaging",
+    "soak",
+    "structure",
+}
 MIRRORS = {"target_server": "target", "crc": "_crc32c.pyx", "engine": "_engine.pyx", "pump": "_fastpath.pyx"}
 
 

@@ -69,7 +69,11 @@ def test_any_split_gives_the_same_pdus(bodies: list[bytes], header: bool, data: 
 def test_one_byte_at_a_time() -> None:
     bodies = [b"", b"x", b"abcd" * 100]
     raw = stream(bodies, header=True, data=True)
-    assert read(inbox(header=True, data=True), raw, list(range(1, len(raw)))) == list(enumerate(bodies))
+    counts: Counter[str] = Counter()
+    box = Inbox(LIMIT, counts)
+    box.header_digest = box.data_digest = True
+    assert read(box, raw, list(range(1, len(raw)))) == list(enumerate(bodies))
+    assert (counts["header_digests_checked"], counts["data_digests_checked"], counts["bytes_in"]) == (3, 2, len(raw))
 
 
 def test_digests_are_those_of_another_implementation() -> None:

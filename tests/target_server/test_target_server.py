@@ -76,6 +76,8 @@ def test_r2ts_stay_within_what_was_agreed(serve: Serve) -> None:
         assert server.sessions[0].max_outstanding_r2t == 3
         tag = raw.command(write_10(0, 80), data=DATA[: 80 * 512])
         first = [raw.receive().header for _ in range(3)]
+        raw.send(pdu.NopOut(itt=1, immediate=True, cmd_sn=raw.cmd_sn))
+        assert isinstance(raw.receive().header, pdu.NopIn)  # and no fourth R2T
         assert [(r2t.r2t_sn, r2t.buffer_offset, r2t.desired_data_transfer_length) for r2t in first] == [  # type: ignore[attr-defined]
             (0, 0, 8192), (1, 8192, 8192), (2, 16384, 8192),
         ]  # fmt: skip
@@ -396,6 +398,18 @@ def test_who_loses_tasks(
         if function in (5, 6):
             assert raw.run(bytes(6)).sense == attention
         assert raw.run(bytes(6)).status == 0
+
+
+def test_a_task_tag_in_use_is_rejected(server: TargetServer) -> None:
+    with connected(server) as raw:
+        tag, ttt = open_write(raw)
+        raw.itt = tag - 1
+        assert raw.command(bytes(6)) == tag
+        answer = raw.receive().header
+        assert isinstance(answer, pdu.Reject)
+        assert answer.reason == 0x07
+        raw.send(pdu.DataOut(itt=tag, ttt=ttt), DATA[:512])
+        assert raw.finish(tag).status == 0
 
 
 def test_a_cold_reset_ends_every_connection(server: TargetServer) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import NAME, SIZE, Serve
 
-from swd.target import TargetServer
+from swd.target import Lun, RamMedium, TargetServer
 from swd.values import Chap
 
 CHAP = Chap("reader", "a-secret-of-16by")
@@ -73,11 +73,12 @@ def test_iscsi_perf_runs(server: TargetServer, url: str) -> None:
 
 
 @pytest.mark.libiscsi
+@pytest.mark.slow
 def test_the_conformance_tests_of_libiscsi(serve: Serve) -> None:
     """All of iscsi-test-cu; what the target has no commands for is skipped there."""
     if shutil.which("iscsi-test-cu") is None:
         pytest.skip("libiscsi: no iscsi-test-cu in PATH")
-    server = serve()
+    server = serve(luns={0: Lun(RamMedium(64 << 20))})
     done = subprocess.run(
         ["iscsi-test-cu", "--dataloss", "-t", "ALL", f"iscsi://{server.portal}/{NAME}/0"],
         stdin=subprocess.DEVNULL,

@@ -36,6 +36,7 @@ def test_outside_the_window_is_ignored() -> None:
     assert window.exp_cmd_sn == 10
     assert arrive(window, 10) == [10]
     assert arrive(window, 10) == []  # again
+    assert [number for start in (11, 12, 13) for number in arrive(window, start)] == [11, 12, 13]  # and 14 was not kept
 
 
 def test_max_cmd_sn_stands_still_while_tasks_are_open_and_never_goes_back() -> None:

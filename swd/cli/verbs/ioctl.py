@@ -55,7 +55,7 @@ def ioctl(
         raise UsageProblem("ioctl takes DEV REQUEST [KEY=VALUE...]; `swdctl ioctl --list` names the requests")
     entry = lookup(int(request, 0) if request[:1].isdigit() else request)
     argument = _argument(entry, pairs)
-    if entry.writes:
+    if entry.argument is Argument.RANGE:  # the destructive ones: a reset leaves the content alone
         with swd.open(dev, "rb", **call.options) as disk:
             data.check(dev, disk, overwrite, force)
     writable = write or entry.writes or (isinstance(argument, SgIo) and bool(argument.data_out))
@@ -65,6 +65,8 @@ def ioctl(
 
 
 def _listed(entry: Entry) -> Listed:
+    if entry.argument is Argument.DICT:
+        return Listed(entry.request.name, f"0x{entry.request.value:x}", "[KEY=VALUE...]", entry.result, entry.doc)
     words = " ".join(f"{key}={shape}" for key, (shape, _) in _KEYS[entry.argument].items())
     return Listed(entry.request.name, f"0x{entry.request.value:x}", words, entry.result, entry.doc)
 
@@ -76,6 +78,7 @@ def _hex(text: str) -> bytes:
 # The words that make each shape of argument: key -> (what to write, how it is read).
 _KEYS: Final[dict[Argument, dict[str, tuple[str, Callable[[str], Any]]]]] = {
     Argument.NONE: {},
+    Argument.DICT: {},
     Argument.RANGE: {"offset": ("N", parse_size), "length": ("N", parse_size)},
     Argument.SG_IO: {
         "cdb": ("HEX", _hex),
@@ -89,6 +92,8 @@ _NEEDED: Final = {"offset", "length", "cdb"}
 
 def _argument(entry: Entry, words: Sequence[str]) -> object:
     """The words as the request's argument. Raises UsageProblem for an unknown, repeated, missing or unreadable key."""
+    if entry.argument is Argument.DICT:
+        return _dict(entry, words)
     keys, values = _KEYS[entry.argument], dict[str, Any]()
     for word in words:
         key, _, text = word.partition("=")
@@ -103,6 +108,17 @@ def _argument(entry: Entry, words: Sequence[str]) -> object:
     if entry.argument is Argument.SG_IO:
         return SgIo(**values)
     return (values["offset"], values["length"]) if values else None
+
+
+def _dict(entry: Entry, words: Sequence[str]) -> dict[str, str]:
+    """Any keys: the driver knows which."""
+    values: dict[str, str] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or key in values:
+            raise UsageProblem(f"{entry.request.name}: {key!r} is {'given twice' if equals else 'no KEY=VALUE'}")
+        values[key] = text
+    return values
 
 
 def _unknown(keys: dict[str, tuple[str, Callable[[str], Any]]]) -> str:

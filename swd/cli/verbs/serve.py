@@ -14,6 +14,7 @@ from swd.cli.call import Call, Terminated
 from swd.driver import secrets
 from swd.errors import InvalidArgument, Unsupported
 from swd.proto import options
+from swd.proto.lun import field
 from swd.proto.url import FileDev, IscsiDev, MemDev, parse_dev
 from swd.target.config import Lun, TargetConfig
 from swd.target.media import FileMedium, Medium, RamMedium
@@ -63,7 +64,7 @@ def serve(
             data_digest=_digests(data_digest),
         )
         server = stack.enter_context(TargetServer([config], portal, discovery_chap=chap, public=public))
-        devices = tuple(str(IscsiDev(server.portal, target, number)) for number in units)
+        devices = tuple(str(IscsiDev(server.portal, target, field(number))) for number in units)
         auth = "none" if chap is None else "CHAP, mutual" if chap.mutual else "CHAP"
         _emit(call, Serving(True, str(server.portal), target, auth, devices))
         try:

@@ -16,6 +16,7 @@ class LocalUnit(ABC):
     """Blocks on this host. Sub-classes move bytes; offsets and lengths are in bytes there, in blocks here."""
 
     max_transfer = MAX_TRANSFER
+    cache_losses = 0  # the host's cache goes only with the host, and this process with it
 
     def __init__(
         self, size: int, block_size: int, physical_block_size: int, read_only: bool, identity: str, lock: RangeLock

@@ -82,9 +82,9 @@ class Descriptor:
 class File(LocalUnit):
     """Blocks of an open file, whose descriptor it owns. All methods raise MediumError with the system's errno."""
 
-    def __init__(self, path: str, fd: int, geometry: host.Geometry, *, writable: bool, lock: RangeLock) -> None:
+    def __init__(self, path: str, fd: int, geometry: host.Geometry, *, read_only: bool, lock: RangeLock) -> None:
         block_size, physical = geometry.block_size, geometry.physical_block_size
-        super().__init__(geometry.size, block_size, physical, not writable, f"file.{os.path.abspath(path)}", lock)
+        super().__init__(geometry.size, block_size, physical, read_only, f"file.{os.path.abspath(path)}", lock)
         self.path = path
         self._descriptor = Descriptor(fd)
 
@@ -134,7 +134,8 @@ def attach(dev: FileDev, wanted: Wanted) -> Unit:
     fd = _open(dev.path, wanted)
     try:
         found = os.fstat(fd)
-        file = File(dev.path, fd, _geometry(dev, fd, found), writable=wanted.writable, lock=_lock_of(found))
+        geometry = _geometry(dev, fd, found)
+        file = File(dev.path, fd, geometry, read_only=_is_protected(fd, found), lock=_lock_of(found))
     except BaseException:
         os.close(fd)
         raise
@@ -169,6 +170,15 @@ def _geometry(dev: FileDev, fd: int, found: os.stat_result) -> host.Geometry:
             f"extend it, e.g. `truncate -s %{block_size} {dev.path}`"
         )
     return host.Geometry(found.st_size, block_size, block_size)
+
+
+def _is_protected(fd: int, found: os.stat_result) -> bool:
+    """Whether the medium refuses writes, however it was opened: a write-protected device, or a file on a file system
+    that is mounted for reading only.
+    """
+    if stat.S_ISREG(found.st_mode):
+        return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
+    return host.write_protected(fd)
 
 
 def _no_blocks(path: str) -> SwdError:

@@ -1,24 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`iscsi://...`: the wiring. Configuration, then secrets, then a session, then the logical unit, then its Disk.
+"""`iscsi://...`, hardware paths and `wwid:`: the wiring.
 
-The phase gate has been passed before anything here runs. Within one Driver, opens of the same target with the same
-options and user share a session.
+Configuration, then secrets, then a session, then the logical unit, then its Disk. The phase gate has been passed before
+anything here runs. Within one Driver, opens of the same target with the same options and user share a session.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any, Final
 
-from swd.driver import initiator, secrets, statistics
+from swd.disk import wrote
+from swd.driver import initiator, known, secrets, statistics
 from swd.driver.errnos import During, translated
 from swd.driver.ioctl import Request
 from swd.driver.row import Unit, Wanted
 from swd.driver.rows import _block
 from swd.driver.session import Session
-from swd.errors import BadDescriptor
+from swd.driver.sessions import Lease
+from swd.errors import (
+    BadDescriptor,
+    DeviceBusy,
+    InvalidArgument,
+    NetworkNotInitialized,
+    StaleIdentity,
+    SwdError,
+    Unsupported,
+)
 from swd.proto import options as option_rules
 from swd.proto.options import Options
-from swd.proto.url import IscsiDev
+from swd.proto.url import HardwarePath, IscsiDev, Wwid
 from swd.scsi.unit import LogicalUnit
 from swd.values import ScsiResult, SgIo
 
@@ -56,13 +68,39 @@ _HARMLESS: Final = frozenset(
 )
 
 
-def attach(dev: IscsiDev, wanted: Wanted) -> Unit:
-    """Raises what the configuration, the secrets, the login and the probing of the unit raise: all `SwdError`s."""
+def attach(dev: IscsiDev | HardwarePath | Wwid, wanted: Wanted) -> Unit:
+    """Raises what the configuration, the secrets, the login and the probing of the unit raise: all `SwdError`s.
+
+    A hardware path leads to the unit that the registry has there; an identity to the first of its known paths that
+    answers with it.
+    """
+    if isinstance(dev, IscsiDev):
+        return _attach(dev, wanted)
+    failures: list[tuple[IscsiDev, SwdError]] = []
+    for path in known.paths(dev, wanted.registry()):
+        try:
+            return replace(_attach_as(dev, path, wanted), name=str(dev))
+        except NetworkNotInitialized:
+            raise
+        except SwdError as error:
+            failures.append((path, error))
+    raise known.none_answers(dev, failures)
+
+
+def _attach_as(dev: HardwarePath | Wwid, path: IscsiDev, wanted: Wanted) -> Unit:
+    unit = _attach(path, wanted)
+    found = unit.disk.unit
+    assert isinstance(found, LogicalUnit)
+    if isinstance(dev, Wwid) and not (found.identity_strong and found.identity == dev.designator):
+        unit.disk.close()
+        raise StaleIdentity(f"{path} is {found.identity} now, not {dev.designator}: run `swdctl scan`")
+    return unit
+
+
+def _attach(dev: IscsiDev, wanted: Wanted) -> Unit:
     from swd.driver.devsw import find
 
-    options = effective(dev, wanted)
-    key = (dev.portal, dev.target, options)
-    lease = wanted.sessions.acquire(key, lambda: _login(dev, options))
+    lease = hold(dev, wanted)
     try:
         disk = lease.session.unit(dev.lun, writable=wanted.writable, on_close=lambda: wanted.sessions.release(lease))
     except BaseException:
@@ -71,9 +109,18 @@ def attach(dev: IscsiDev, wanted: Wanted) -> Unit:
     return Unit(find(dev), str(dev), wanted.writable, disk, kept=lease.session)
 
 
+def hold(dev: IscsiDev, wanted: Wanted) -> Lease:
+    """A lease on the session that leads to a unit: the one there is, or a new one."""
+    options = effective(dev, wanted)
+    return wanted.sessions.acquire((dev.portal, dev.target, options), lambda: _login(dev, options))
+
+
 def effective(dev: IscsiDev, wanted: Wanted) -> Options:
-    """The configuration, over it the keys of the DEV (its user included), over these the keywords of the call."""
-    named = option_rules.read(dev.settings, wanted.config().options, source="iscsi:// name")
+    """The configuration, over it what SWD_PARAMS_SET gave, the keys of the DEV (its user included), the keywords of
+    the call.
+    """
+    base = option_rules.read(wanted.parameters, wanted.config().options, source="SWD_PARAMS_SET")
+    named = option_rules.read(dev.settings, base, source="iscsi:// name")
     return option_rules.read(wanted.options, named)
 
 
@@ -96,6 +143,8 @@ def ioctl(unit: Unit, request: Request, arg: Any) -> object:
         unit.counters.clear()
         statistics.clear(unit.kept)
         return None
+    if request in _OURS:
+        return _OURS[request](unit, dict(arg or {}))
     return _block.ioctl(unit, request, arg)
 
 
@@ -104,4 +153,62 @@ def _sg_io(unit: Unit, io: SgIo) -> ScsiResult:
         raise BadDescriptor(f"{unit.name} is open for reading only: this command may change it, open it with O_RDWR")
     logical = unit.disk.unit
     assert isinstance(logical, LogicalUnit)
-    return logical.execute(io.cdb, data_out=io.data_out, data_in=io.data_in, timeout=io.timeout)
+    before = logical.cache_losses
+    try:
+        return logical.execute(io.cdb, data_out=io.data_out, data_in=io.data_in, timeout=io.timeout)
+    finally:
+        if io.data_out:
+            wrote(unit.disk, before)
+
+
+def _parameters(unit: Unit, arg: dict[str, Any]) -> dict[str, object]:
+    _nothing_but(arg)
+    session: Session = unit.kept
+    return {"negotiated": asdict(session.parameters), "options": asdict(session.options)}
+
+
+def _already(unit: Unit, arg: dict[str, Any]) -> dict[str, object]:
+    """An open disk has its session, and a lost one comes back by itself."""
+    _nothing_but(arg)
+    session: Session = unit.kept
+    return asdict(session.parameters)
+
+
+def _in_use(unit: Unit, arg: dict[str, Any]) -> dict[str, object]:
+    _nothing_but(arg)
+    raise DeviceBusy(f"{unit.name}: this descriptor uses the session: close it, the last close logs out")
+
+
+def _frozen(unit: Unit, _arg: dict[str, Any]) -> dict[str, object]:
+    raise Unsupported(f"{unit.name}: a session keeps its options for life: set them on isw:, and open anew")
+
+
+def _reset(unit: Unit, arg: dict[str, Any]) -> dict[str, object]:
+    level = arg.pop("level", "lun")
+    _nothing_but(arg)
+    session: Session = unit.kept
+    logical = unit.disk.unit
+    assert isinstance(logical, LogicalUnit)
+    levels: dict[object, Callable[[], None]] = {
+        "lun": lambda: session.lun_reset(logical.lun),
+        "target_warm": session.target_warm_reset,
+        "target_cold": session.target_cold_reset,
+    }
+    if not isinstance(level, str) or level not in levels:
+        raise InvalidArgument(f"SWD_RESET: level is one of {', '.join(map(str, levels))}, not {level!r}")
+    levels[level]()
+    return {"level": level}
+
+
+def _nothing_but(rest: dict[str, Any]) -> None:
+    if rest:
+        raise InvalidArgument(f"unknown key {next(iter(rest))!r}: `swdctl ioctl --list` says what a request takes")
+
+
+_OURS: Final[dict[Request, Callable[[Unit, dict[str, Any]], dict[str, object]]]] = {
+    Request.SWD_PARAMS_GET: _parameters,
+    Request.SWD_PARAMS_SET: _frozen,
+    Request.SWD_LOGIN: _already,
+    Request.SWD_LOGOUT: _in_use,
+    Request.SWD_RESET: _reset,
+}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from swd.proto import lun as lun_field
 from swd.target.config import TargetConfig
 from swd.target.scsi.inquiry import report_luns
@@ -22,6 +24,8 @@ class ScsiTarget:
             for number, lun in sorted(config.luns.items())
         }
         self.nexuses = NexusTable(tuple(self.units))
+        for number, lun in config.luns.items():
+            lun.script.listen(partial(self.nexuses.establish, lun_field.field(number)))
 
     @property
     def luns(self) -> tuple[int, ...]:

@@ -48,6 +48,7 @@ class LogicalUnit:
         self.blocks = config.medium.size // config.block_size
         self.read_only = config.read_only or config.medium.read_only
         self.thin = config.thin
+        self.script = config.script
         self.vendor, self.product = config.vendor, config.product
         self.serial = config.serial or inquiry.naa(f"{target_name}/{lun}")[-8:].hex()
         self.max_transfer = MAX_TRANSFER // self.block_size
@@ -64,8 +65,10 @@ class LogicalUnit:
                 raise CheckCondition(ILLEGAL_REQUEST, 0x20)
             if not row.attention_free and (attention := request.nexus.take(self.lun)):
                 raise CheckCondition(UNIT_ATTENTION, *attention)
-            if row.changes and self.read_only:
+            if row.changes and (self.read_only or self.script.write_protected):
                 raise CheckCondition(DATA_PROTECT, 0x27)
+            if row.changes and self.script.full:
+                raise CheckCondition(DATA_PROTECT, 0x27, 0x07)  # SPACE ALLOCATION FAILED WRITE PROTECT (SBC-3 4.7.3.6)
             outcome = row.handler(self, request)
         except (CheckCondition, MediumError) as error:
             return _failed(error)

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A target that is killed in the middle of work and comes back, does not come back, or comes back as another."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from acceptance.conftest import Host, Served, environment, serving
+
+import swd
+
+MIB = 1 << 20
+SIZE = 64 * MIB
+QUICK = ("-O", "default_time2wait=0")  # the embedded target agrees to come back at once
+
+
+class Target:
+    """An embedded target on files, always at the same portal, that can be killed and started again."""
+
+    def __init__(self, stack: ExitStack, *files: Path) -> None:
+        self._stack = stack
+        self.files = files
+        self.served = self._start("127.0.0.1:0")
+        self.url = self.served.url
+
+    def _start(self, portal: str) -> Served:
+        luns = [word for path in self.files for word in ("--lun", f"file://{path}")]
+        return self._stack.enter_context(serving(Host(), *luns, portal=portal))
+
+    def kill(self) -> None:
+        self.served.process.send_signal(signal.SIGKILL)
+        self.served.process.wait()
+
+    def start(self, *files: Path) -> None:
+        self.files = files or self.files
+        self.served = self._start(self.served.portal)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[Callable[..., Target]]:
+    with ExitStack() as stack:
+
+        def make(count: int = 1) -> Target:
+            paths = [tmp_path / f"lun{number}.img" for number in range(count)]
+            for path in paths:
+                with path.open("wb") as file:
+                    file.truncate(SIZE)
+            return Target(stack, *paths)
+
+        yield make
+
+
+def digest(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes()).hexdigest()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Polls what another process does; nothing here can be waited for."""
+    until = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        pause.wait(0.01)
+
+
+def allocated(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+def test_copy_survives_a_kill_in_mid_write(target: Callable[..., Target], tmp_path: Path) -> None:
+    made = target()
+    source = tmp_path / "source.img"
+    source.write_bytes(random.Random(7).randbytes(SIZE))
+    copying = subprocess.Popen(
+        [sys.executable, "-m", "swd", "copy", "--verify", str(source), made.url, *QUICK],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    for share in (8, 24):
+        wait_until(lambda share=share: allocated(made.files[0]) > share * MIB or copying.poll() is not None)
+        made.kill()
+        made.start()
+    _, err = copying.communicate(timeout=60)
+    assert copying.returncode == 0, err
+    assert digest(made.files[0]) == digest(source)
+
+
+def test_a_target_that_does_not_come_back_is_given_up_in_time(target: Callable[..., Target]) -> None:
+    made = target()
+    with swd.open(made.url, "r+b", replacement_timeout=3) as disk:
+        disk.pwrite(bytes(MIB), 0)
+        made.kill()
+        started = time.monotonic()
+        with pytest.raises(swd.ConnectionLost) as caught:
+            disk.pwrite(b"x" * MIB, 0)
+        assert caught.value.errno == errno.EIO
+        assert 3 <= time.monotonic() - started <= 5
+        with pytest.raises(swd.ConnectionLost):
+            disk.pread(512, 0)
+
+
+def test_swapped_units_are_stale_and_not_a_byte_is_written(target: Callable[..., Target], tmp_path: Path) -> None:
+    """Each identity belongs to its file: the target derives it from the file's name."""
+    made = target(2)
+    first, second = made.files
+    with swd.open(made.url, "r+b", default_time2wait=0) as disk:
+        assert disk.identity
+        disk.pwrite(b"a" * 4096, 0)
+        disk.flush()
+        made.kill()
+        before = digest(first), digest(second)
+        outcome: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                disk.pwrite(b"b" * MIB, 0)
+            except swd.SwdError as error:
+                outcome.append(error)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        made.start(second, first)
+        writer.join(30)
+        assert [type(error) for error in outcome] == [swd.StaleIdentity]
+        assert outcome[0].errno == errno.ESTALE  # type: ignore[attr-defined]
+        with pytest.raises(swd.StaleIdentity):
+            disk.pread(512, 0)
+        made.kill()
+        assert (digest(first), digest(second)) == before
+
+
+def test_readers_and_writers_of_one_session_never_notice(target: Callable[..., Target]) -> None:
+    made = target()
+    rng = random.Random(3)
+    with swd.open(made.url, "r+b", default_time2wait=0) as disk:
+        blocks = [rng.randbytes(MIB) for _ in range(16)]
+        errors: list[BaseException] = []
+        done = threading.Event()
+
+        def work(number: int) -> None:
+            try:
+                while not done.is_set():
+                    disk.pwrite(blocks[number], number * MIB)
+                    assert disk.pread(MIB, number * MIB) == blocks[number]
+            except BaseException as error:  # noqa: BLE001  # shown below
+                errors.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(4):
+            made.kill()
+            made.start()
+            disk.pread(512, 0)
+        done.set()
+        for thread in threads:
+            thread.join(30)
+        assert errors == []
+        disk.flush()
+    with made.files[0].open("rb") as file:
+        assert [file.read(MIB) for _ in range(4)] == blocks[:4]
+
+
+def test_ctrl_c_while_the_target_is_away(target: Callable[..., Target]) -> None:
+    made = target()
+    command = [sys.executable, "-c", AWAY, made.url]
+    with subprocess.Popen(
+        command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as reading:
+        assert reading.stdout is not None
+        assert reading.stdin is not None
+        assert reading.stdout.readline() == b"open\n"
+        made.kill()
+        reading.stdin.write(b"go\n")
+        reading.stdin.flush()
+        assert reading.stdout.readline() == b"reading\n"
+        reading.send_signal(signal.SIGINT)
+        _, complaint = reading.communicate(timeout=5)
+        assert reading.returncode == -signal.SIGINT
+        assert complaint.rstrip().endswith(b"KeyboardInterrupt")
+
+
+AWAY = """
+import os, sys, threading
+import swd
+disk = swd.open(sys.argv[1])
+print("open", flush=True)
+sys.stdin.readline()
+threading.Timer(0.5, lambda: print("reading", flush=True)).start()
+disk.pread(512, 0)
+"""
+
+
+def test_close_while_the_target_is_away(target: Callable[..., Target]) -> None:
+    made = target()
+    disk = swd.open(made.url)
+    made.kill()
+    outcome: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            disk.pread(512, 0)
+        except swd.SwdError as error:
+            outcome.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    reader.join(0.5)
+    assert reader.is_alive(), "it waits for the target to come back"
+    started = time.monotonic()
+    disk.close()
+    reader.join(5)
+    assert time.monotonic() - started < 3
+    assert [error.errno for error in outcome] == [errno.EBADF]  # type: ignore[attr-defined]

@@ -51,7 +51,7 @@ class Reinstatement:
         self.count = 0  # times that the session came back
 
     def begin(self, negotiated: Negotiated) -> None:
-        """The link was lost: start the thread, unless one is at work and will see this loss itself. `negotiated` is what
+        """The link was lost: start the thread, unless one is at work: it sees this loss itself. `negotiated` is what
         what held on the lost link.
         """
         with self._lock:

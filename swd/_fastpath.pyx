@@ -472,7 +472,7 @@ cdef class Pump:
 
     cdef int attempt(self, Waiter *me, Request *request, Task **task) noexcept nogil:
         """Begins if there is a free slot, waits, and reports."""
-        me.ahead = request.ahead
+        me.ahead = request.ahead or request.bhs != NULL  # a ping or a logout means this connection, not the next
         if task[0] == NULL:
             task[0] = self.begin(me, request)
         if self.is_dead_for(me):

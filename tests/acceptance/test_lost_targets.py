@@ -224,3 +224,12 @@ def test_close_while_the_target_is_away(target: Callable[..., Target]) -> None:
     reader.join(5)
     assert time.monotonic() - started < 3
     assert [error.errno for error in outcome] == [errno.EBADF]  # type: ignore[attr-defined]
+
+
+def test_close_just_after_the_target_died_does_not_wait_for_it(target: Callable[..., Target]) -> None:
+    made = target()
+    disk = swd.open(made.url)
+    made.kill()
+    started = time.monotonic()
+    disk.close()
+    assert time.monotonic() - started < 3

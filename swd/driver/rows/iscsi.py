@@ -73,7 +73,8 @@ def attach(dev: IscsiDev, wanted: Wanted) -> Unit:
 
 def effective(dev: IscsiDev, wanted: Wanted) -> Options:
     """The configuration, over it the keys of the DEV (its user included), over these the keywords of the call."""
-    named = option_rules.read(dev.settings, wanted.config().options, source="iscsi:// name")
+    configured = wanted.config().for_target(dev.target, dev.portal)
+    named = option_rules.read(dev.settings, configured, source="iscsi:// name")
     return option_rules.read(wanted.options, named)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,10 +83,9 @@ def _value(key: str, text: str, scope: Scope) -> Any:
 
 
 def _number(text: str) -> float | int:
-    try:
-        return int(text) if text.isdigit() else float(text)
-    except ValueError as error:
-        raise InvalidArgument("config: phase_timeout is a number of seconds") from error
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise InvalidArgument(f"config: phase_timeout is a number of seconds, not {text[:40]!r}")
+    return float(text) if "." in text else int(text)
 
 
 _Edit = Callable[[str, tuple[str, ...], str], str]

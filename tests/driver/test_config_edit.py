@@ -220,7 +220,7 @@ NEW = st.one_of(st.integers(0, 99), st.booleans(), st.text(max_size=8), st.lists
 def test_any_edit_leaves_every_other_line(
     rows: list[tuple[str, str, str]], head: str, table: tuple[str, ...], key: str, value: Any
 ) -> None:
-    """What `with_key` gives back is checked by the parser inside it; here: that lines are kept, and it undoes itself."""
+    """The parser checks inside `with_key` what it says; here: other lines are kept, and `without_key` undoes it."""
     if key == "c.=c":
         value, table = 5, tuple(head.strip("[]\n").split(".")) if head.startswith("[tt") else ()
     text = "0 = 0\n" + head + "".join(f"{name} = {old}{tail}\n" for name, old, tail in rows)

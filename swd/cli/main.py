@@ -7,6 +7,7 @@ no rich and no protocol code, and a boot script's `swdctl phase begin` costs lit
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -125,16 +126,21 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
 
 def run_verb(verb: Verb, call: Call, arguments: dict[str, Any]) -> None:
     """Ask the phase gate, call the function, print its record."""
-    if call.verbose or call.debug:
-        from swd.cli.voice import speak
-
-        speak(debug=call.debug)
-    gate(verb, arguments)
-    record = _function(verb.function)(call, **arguments)
+    with _voice(call):
+        gate(verb, arguments)
+        record = _function(verb.function)(call, **arguments)
     if record is not None:
         from swd.cli import render
 
         render.emit(render.as_json(record) if call.json else render.as_text(record))
+
+
+def _voice(call: Call) -> contextlib.AbstractContextManager[None]:
+    if not (call.verbose or call.debug):
+        return contextlib.nullcontext()
+    from swd.cli.voice import speaking
+
+    return speaking(debug=call.debug)
 
 
 def gate(verb: Verb, arguments: dict[str, Any]) -> None:

@@ -71,9 +71,18 @@ _FORCE: Final = Option(("--force",), FORCE_HELP, "flag", default=False)
 _DEV: Final = Argument("dev", "DEV", "dev")
 
 GROUPS: Final[dict[str, str]] = {
+    "config": "Show or change the configuration.",
     "phase": "Show or set the network phase of this host.",
     "target": "The embedded target, for demonstrations and tests.",
 }
+
+_SCOPE: Final = Option(
+    ("--scope",),
+    "Where it holds: all, discovery/HOST:PORT, target/NAME or target/NAME/HOST:PORT; default: the widest.",
+    "text",
+    "SCOPE",
+)
+_DISCOVERY: Final = Option(("--discovery",), "Of the discovery sessions with this portal.", "portal", "PORTAL")
 
 _SERVE: Final = (
     Option(("--portal",), "Where to listen; port 0 takes a free one.", "text", "HOST:PORT", "127.0.0.1:3260"),
@@ -227,6 +236,34 @@ VERBS: Final[tuple[Verb, ...]] = (
         "swd.cli.verbs.trace:trace",
         (Argument("file", "FILE", "file"), Argument("words", "-- VERB [ARGS]...", many=True)),
         (Option(("--with-chap",), "Do not mask the values of CHAP_R and CHAP_C.", "flag", default=False),),
+    ),
+    Verb(
+        "config show",
+        "Show each effective value with its scope, file and line; with DEV, those of a session to it.",
+        "swd.cli.verbs.config:show",
+        (Argument("dev", "[DEV]", "dev", required=False),),
+        (_DISCOVERY,),
+    ),
+    Verb(
+        "config get",
+        "Show one effective value; --verbose says where it is from.",
+        "swd.cli.verbs.config:get",
+        (Argument("key", "KEY"), Argument("dev", "[DEV]", "dev", required=False)),
+        (_DISCOVERY,),
+    ),
+    Verb(
+        "config set",
+        "Write a key to the configuration file (root: the host's, else your own); comments and all other lines stay.",
+        "swd.cli.verbs.config:set",
+        (Argument("pair", "KEY=VALUE"),),
+        (_SCOPE,),
+    ),
+    Verb(
+        "config unset",
+        "Remove a key from the configuration file.",
+        "swd.cli.verbs.config:unset",
+        (Argument("key", "KEY"),),
+        (_SCOPE,),
     ),
     Verb(
         "phase show",

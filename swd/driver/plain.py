@@ -15,7 +15,6 @@ from swd.driver.row import Wanted
 from swd.driver.sessions import SessionPool
 from swd.errors import InvalidArgument
 from swd.proto import options as option_rules
-from swd.proto.options import Options
 from swd.proto.url import parse_dev, parse_portal
 from swd.values import Chap, Portal, Target
 
@@ -57,9 +56,10 @@ def connect(portal: str, target: str, *, chap: Chap | None = None, **options: ob
     `LoginRefused`, `AuthenticationFailed`, `ProtocolViolation` from the login.
     """
     phase.gate("connect")
-    where, effective = _portal(portal), _options(options)
+    where = _portal(portal)
     if not isinstance(target, str):
         raise TypeError(f"a target name is a str, not {type(target).__name__}")
+    effective = option_rules.read(options, config.load().for_target(target, where))
     from swd.driver import initiator, secrets
     from swd.driver.session import Session
 
@@ -71,7 +71,8 @@ def connect(portal: str, target: str, *, chap: Chap | None = None, **options: ob
 def discover(portal: str, *, chap: Chap | None = None, **options: object) -> list[Target]:
     """The targets that a portal tells of (SendTargets), with the portals that lead to each. Errors: as `connect`."""
     phase.gate("discover")
-    where, effective = _portal(portal), _options(options)
+    where = _portal(portal)
+    effective = option_rules.read(options, config.load().for_discovery(where))
     from swd.driver import initiator, secrets
     from swd.iscsi import discovery
 
@@ -84,7 +85,3 @@ def _portal(text: str) -> Portal:
     if not isinstance(text, str):
         raise TypeError(f"a portal is a str, not {type(text).__name__}")
     return parse_portal(text)
-
-
-def _options(keywords: dict[str, object]) -> Options:
-    return option_rules.read(keywords, config.load().options)

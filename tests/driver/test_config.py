@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swd.driver import config, places
+from swd.driver import config, places, tomltext
 from swd.errors import InvalidArgument, SwdError, Unsupported
 from swd.proto.options import Options
 
@@ -41,7 +41,7 @@ def test_top_level_and_all(write: object) -> None:
     assert (found.errno_profile, found.phase_timeout) == ("11iv3", 5.0)
     assert found.options.initiator_name == "iqn.2026-01.org.example:host1"
     assert (found.options.header_digest, found.options.timeout, found.options.user) == (("crc32c", "none"), 2.5, "me")
-    assert [(s.key, s.scope, s.line) for s in found.settings] == [
+    assert [(s.key, str(s.scope), s.line) for s in found.settings] == [
         ("initiator_name", "top", 1),
         ("errno_profile", "top", 2),
         ("phase_timeout", "top", 3),
@@ -80,23 +80,6 @@ def test_an_error_names_file_and_line(write: object, text: str, line: int, words
         config.load()
     assert f"{path}, line {line}:" in caught.value.reason
     assert words in caught.value.reason
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ('[discovery."192.0.2.10:3260"]\nuser = "scan"', 1),
-        ('[all]\ntimeout = 1\n\n[target."iqn.2026-01.org.example:db"]\nauth = "require"', 4),
-        ('[target."iqn.2026-01.org.example:db".address."192.0.2.11:3260"]\ntimeout = 5', 1),
-        ("target = 3", 1),
-    ],
-)
-def test_narrower_scopes_are_refused_with_their_line(write: object, text: str, line: int) -> None:
-    """Not ignored: the ignored key could be the one that requires authentication."""
-    write(text)  # type: ignore[operator]
-    with pytest.raises(Unsupported, match=f"line {line}: .* to come") as caught:
-        config.load()
-    assert caught.value.errno == errno.EOPNOTSUPP
 
 
 def test_invalid_toml_and_bytes(write: object) -> None:
@@ -155,9 +138,9 @@ def test_the_line_of_every_key_is_found(rows: list[tuple[str, str, str]], split:
         table = ("tt",) if number >= split else ()
         expected[(*table, key.strip('"'))] = text.count("\n") + 1
         text += f"{key} = {value}\n"
-    lines = dict(config._lines(text))
+    lines = tomltext.positions(text)
     assert {path: lines[path] for path in expected} == expected
 
 
 def test_python_3_10_has_a_parser_too() -> None:
-    assert config.tomllib.__name__ == ("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    assert tomltext.tomllib.__name__ == ("tomllib" if sys.version_info >= (3, 11) else "tomli")

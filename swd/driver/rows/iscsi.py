@@ -116,10 +116,11 @@ def hold(dev: IscsiDev, wanted: Wanted) -> Lease:
 
 
 def effective(dev: IscsiDev, wanted: Wanted) -> Options:
-    """The configuration, over it what SWD_PARAMS_SET gave, the keys of the DEV (its user included), the keywords of
-    the call.
+    """The configuration of that target and address, over it what SWD_PARAMS_SET gave, the keys of the DEV (its user
+    included), the keywords of the call.
     """
-    base = option_rules.read(wanted.parameters, wanted.config().options, source="SWD_PARAMS_SET")
+    configured = wanted.config().for_target(dev.target, dev.portal)
+    base = option_rules.read(wanted.parameters, configured, source="SWD_PARAMS_SET")
     named = option_rules.read(dev.settings, base, source="iscsi:// name")
     return option_rules.read(wanted.options, named)
 

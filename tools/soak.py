@@ -9,6 +9,7 @@ must be caught. Makes a network namespace of its own (root, or the right to do s
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ def main() -> int:
     if os.environ[INSIDE] == _namespace():
         print("this is not a network namespace of its own: will not take its loopback down", file=sys.stderr)
         return 2
+    logging.getLogger("swd").setLevel(logging.ERROR)  # a lost connection is no news here
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with tempfile.TemporaryDirectory(prefix="swd-soak-") as name:
         _places(Path(name))

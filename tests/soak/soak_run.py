@@ -56,7 +56,7 @@ class Report:
             ("target", f"{self.target}, seed {self.seed}, {self.seconds:.0f} s"),
             ("faults", f"{sum(self.faults.values())}"),
             *((f"  {kind}", str(count)) for kind, count in sorted(self.faults.items())),
-            ("I/Os ended", ", ".join(f"{count} {what}s" for what, count in sorted(self.calls.items()))),
+            ("I/Os ended", ", ".join(f"{count} {what}" for what, count in sorted(self.calls.items()))),
             ("blocks judged", f"{self.checked}, and {self.in_flight} torn while being written"),
             ("recoveries", str(self.recoveries)),
             ("longest stall", f"{self.longest:.1f} s (bound {soak_load.BOUND:.0f} s)"),
@@ -161,8 +161,10 @@ def _watch(
         if not early and passed > seconds / 10:
             early = resident()
         count = sum(faults.counts.values()) if faults is not None else 0
-        progress(f"{report.target} {passed:.0f} s: {count} faults, {sum(totals.ended.values())} I/Os, "
-                 f"longest {totals.longest:.1f} s, {journal.violated} violations")
+        progress(
+            f"{report.target} {passed:.0f} s: {count} faults, {sum(totals.ended.values())} I/Os, "
+            f"longest {totals.longest:.1f} s, {journal.violated} violations"
+        )
         tick.wait(min(5.0, seconds - passed, max(seconds / 10, 0.5)))
     return early or resident()
 

@@ -15,6 +15,7 @@ from swd.values import Portal
 
 HERE = Path(__file__).parent
 TGT_NAME = "iqn.2026-01.org.swd:soak"
+TGT_KEYS = {"DefaultTime2Wait": "0", "DefaultTime2Retain": "0", "HeaderDigest": "CRC32C", "DataDigest": "CRC32C"}
 BLOCK_SIZE = 4096
 _ATTEMPTS = 50  # the port of a process that was killed may be taken for a moment
 
@@ -72,7 +73,7 @@ class Tgt:
 
     def __init__(self, image: Path) -> None:
         self._image = image
-        self._control = image.parent / "tgt"
+        self._control = image.parent / "control"
         self.port = free_port()
         self.start()
 
@@ -85,23 +86,28 @@ class Tgt:
                 path.unlink()
             self._tgtd = self._process()
             if f"Portal: 127.0.0.1:{self.port}," in self._tgtd.admin("--mode", "portal", "--op", "show"):
-                return self._serve()
+                return self._serve_or_die()
             self.kill()
         raise AssertionError(f"tgtd did not get its port {self.port} back")
 
     def _process(self) -> Tgtd:
         portal = Portal("127.0.0.1", self.port)
-        self.process = Watched(
-            "tgtd", "-f", "--iscsi", f"portal={portal}", env={"TGT_IPC_SOCKET": str(self._control)}
-        )
+        self.process = Watched("tgtd", "-f", "--iscsi", f"portal={portal}", env={"TGT_IPC_SOCKET": str(self._control)})
         self.process.wait_for("bs_init")
         return Tgtd(self.process, portal, self._control)
+
+    def _serve_or_die(self) -> None:
+        try:
+            self._serve()
+        except BaseException:
+            self.kill()
+            raise
 
     def _serve(self) -> None:
         target = ("--mode", "target", "--tid", "1")
         self._tgtd.admin(*target, "--op", "new", "--targetname", TGT_NAME)
-        for key in ("DefaultTime2Wait", "DefaultTime2Retain"):
-            self._tgtd.admin(*target, "--op", "update", "--name", key, "--value", "0")
+        for key, value in TGT_KEYS.items():
+            self._tgtd.admin(*target, "--op", "update", "--name", key, "--value", value)
         self._tgtd.targets[TGT_NAME] = 1
         self._tgtd.add_lun(TGT_NAME, 1, self._image, BLOCK_SIZE)
         self._tgtd.admin(*target, "--op", "bind", "--initiator-address", "ALL")

@@ -48,7 +48,11 @@ class Faults:
                     return
                 if self._kinds[kind]():
                     self.counts[kind] += 1
-        except BaseException as error:  # told by the main thread: faults that end unseen would be a quiet run
+        except (
+            OSError,
+            AssertionError,
+            subprocess.SubprocessError,
+        ) as error:  # told by the main thread: faults that end unseen would be a quiet run
             self.failure = error
         finally:
             self.over.set()

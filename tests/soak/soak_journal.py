@@ -5,8 +5,8 @@ A block of 4 KiB carries magic, seed, its own number, its version, filler made f
 block that is read tells by itself whether it is whole, ours, in its place, and how old it is. Nothing of swd is used
 here: the judge stands apart from the accused.
 
-A version is `issued` before its write is sent and `acked` when the write has returned. A block has one writer at a time,
-so a read may return the version that was acked when the read began, or any later one issued before it ended.
+A version is `issued` before its write is sent and `acked` when the write has returned. A block has one writer at a
+time, so a read may return the version that was acked when the read began, or any later one issued before it ended.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def stamped(seed: int, blocks: Numbers, versions: Numbers) -> Words:
 
 
 class Journal:
-    """Of one unit of `blocks` blocks, all at version 0 (zeros were never written; `stamped` at 0 is). Thread-safe for
-    writers of disjoint blocks and any readers.
+    """Of one unit of `blocks` blocks, all stamped with version 0 at first. Thread-safe for writers of disjoint blocks
+    and any readers.
     """
 
     def __init__(self, seed: int, blocks: int) -> None:
@@ -80,7 +80,7 @@ class Journal:
         """Records a violation for each block whose bytes may not be."""
         ceiling = self._issued[blocks].copy()
         torn = 0
-        for number, low, high, row in zip(blocks.tolist(), floor.tolist(), ceiling.tolist(), data):
+        for number, low, high, row in zip(blocks.tolist(), floor.tolist(), ceiling.tolist(), data, strict=True):
             kind = self._fault(row, number, low, high)
             if kind == "torn" and low < high:
                 torn += 1

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A relay of its own process that flips one byte of a data segment when it is told to.
 
-`python soak_proxy.py PORT` relays from a free port, which it prints ("ready PORT"), to PORT of the loopback. A line "in"
-(what the target sends) or "out" on standard input arms it; when the next PDU with data has been spoilt in that
-direction it prints "spoilt in|out". Both digests are taken to be on; login PDUs are left alone.
+`python soak_proxy.py PORT` relays from a free port, which it prints ("ready PORT"), to PORT of the loopback. A line
+"in" (what the target sends) or "out" on standard input arms it; when the next PDU with data has been spoilt in that
+direction it prints "spoilt in" or "spoilt out". Both digests are taken to be on; login PDUs are left alone.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The targets of the chaos run: each serves one file, and can be stopped, killed and started again at the same place."""
+"""The targets of the chaos run: each serves one file, and can be stopped, killed and started again in its place."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Protocol
 
 from support.process import Watched
 from support.tgt import Tgtd, free_port
+
 from swd.values import Portal
 
 HERE = Path(__file__).parent

@@ -48,12 +48,8 @@ class Faults:
                     return
                 if self._kinds[kind]():
                     self.counts[kind] += 1
-        except (
-            OSError,
-            AssertionError,
-            subprocess.SubprocessError,
-        ) as error:  # told by the main thread: faults that end unseen would be a quiet run
-            self.failure = error
+        except (OSError, AssertionError, subprocess.SubprocessError) as error:
+            self.failure = error  # told by the main thread: faults that end unseen would make a quiet run
         finally:
             self.over.set()
 

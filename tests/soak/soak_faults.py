@@ -28,7 +28,6 @@ class Faults:
         self._proxy = proxy
         self._random = random.Random(seed)
         self.counts: Counter[str] = Counter()
-        self.over = threading.Event()
         self.failure: BaseException | None = None
         self._kinds: dict[str, Callable[[], bool]] = {
             "reset": self._reset,
@@ -41,7 +40,7 @@ class Faults:
         }
 
     def run(self, stop: threading.Event) -> None:
-        """One after the other until `stop`; all is whole again when it returns."""
+        """One after the other until `stop`; all is whole again when it returns, unless there is a `failure`."""
         try:
             for kind in self._plan():
                 if stop.wait(self._random.uniform(*PAUSE)):
@@ -50,8 +49,6 @@ class Faults:
                     self.counts[kind] += 1
         except (OSError, AssertionError, subprocess.SubprocessError) as error:
             self.failure = error  # told by the main thread: faults that end unseen would make a quiet run
-        finally:
-            self.over.set()
 
     def _plan(self) -> Iterator[str]:
         """Every kind once in each round, in random order."""

@@ -119,31 +119,48 @@ def _play(
     journal, totals = Journal(report.seed, BLOCKS), soak_load.Totals()
     with contextlib.ExitStack() as stack:
         disks = [stack.enter_context(swd.open(target.url(port), "r+b", **OPTIONS)) for port in ports]
-        early = len(os.listdir("/proc/self/fd"))
-        stop_load, stop_faults = threading.Event(), threading.Event()
+        descriptors = len(os.listdir("/proc/self/fd"))
         started = time.monotonic()
-        workers = soak_load.start(disks, journal, totals, stop_load)
-        if faults is not None:
-            threading.Thread(target=faults.run, args=(stop_faults,), name="soak-faults").start()
-        rss = _watch(report, seconds, journal, totals, faults, progress)
-        stop_faults.set()
-        if faults is not None:
-            faults.over.wait()
-            if faults.failure is not None:
-                journal.violate("fault", f"a fault could not be injected: {faults.failure!r}")
-            report.faults = faults.counts
-        stop_load.set()
-        _join(workers, journal)
+        with _loaded(disks, journal, totals), _troubled(faults, journal):
+            early = _watch(report, seconds, journal, totals, faults, progress)
         report.seconds = time.monotonic() - started
-        for disk in disks:
-            disk.flush()
-        _read_all(disks[0], journal)
-        report.rss = (rss, resident())
-        report.fds = (early, len(os.listdir("/proc/self/fd")))
+        _read_all(disks, journal)
+        report.rss = (early, resident())
+        report.fds = (descriptors, len(os.listdir("/proc/self/fd")))
+        report.faults = faults.counts if faults is not None else Counter()
         report.recoveries = sum(disk.unit.session.statistics["recoveries"] for disk in disks)
     target.kill()
     _judge_image(image, journal)
     return _account(report, journal, totals)
+
+
+@contextlib.contextmanager
+def _loaded(disks: list[swd.Disk], journal: Journal, totals: soak_load.Totals) -> Iterator[None]:
+    stop = threading.Event()
+    workers = soak_load.start(disks, journal, totals, stop)
+    try:
+        yield
+    finally:
+        stop.set()
+        _join(workers, journal)
+
+
+@contextlib.contextmanager
+def _troubled(faults: Faults | None, journal: Journal) -> Iterator[None]:
+    """Faults meanwhile; at the end the last is over."""
+    if faults is None:
+        yield
+        return
+    stop = threading.Event()
+    thread = threading.Thread(target=faults.run, args=(stop,), name="soak-faults")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    if faults.failure is not None:
+        journal.violate("fault", f"a fault could not be injected: {faults.failure!r}")
 
 
 def _watch(
@@ -177,12 +194,18 @@ def _join(workers: list[threading.Thread], journal: Journal) -> None:
             journal.violate("hung", f"{worker.name} did not come back within {soak_load.BOUND:.0f} s")
 
 
-def _read_all(disk: swd.Disk, journal: Journal) -> None:
-    for first in range(0, BLOCKS, CHUNK):
-        blocks = np.arange(first, first + CHUNK, dtype=np.int64)
-        floor = journal.floor(blocks)
-        data = disk.pread(CHUNK * BLOCK, first * BLOCK)
-        journal.judge("read at the end", blocks, floor, np.frombuffer(data, np.uint64).reshape(CHUNK, -1))
+def _read_all(disks: list[swd.Disk], journal: Journal) -> None:
+    """Everything once more, by every way, after a flush."""
+    for disk in disks:
+        try:
+            disk.flush()
+            for first in range(0, BLOCKS, CHUNK):
+                blocks = np.arange(first, first + CHUNK, dtype=np.int64)
+                data = disk.pread(CHUNK * BLOCK, first * BLOCK)
+                words = np.frombuffer(data, np.uint64).reshape(CHUNK, -1)
+                journal.judge("read at the end", blocks, journal.floor(blocks), words)
+        except swd.SwdError as error:
+            journal.violate("error", f"flush or read at the end failed: {error}")
 
 
 def _judge_image(image: Path, journal: Journal) -> None:

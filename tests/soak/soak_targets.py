@@ -49,7 +49,15 @@ class Embedded:
 
     def start(self) -> None:
         self.process = Watched(sys.executable, "-m", "swd.target", "--portal", f"127.0.0.1:{self.port}", *self._lun)
-        portal, _, self._path = self.process.wait_for("^ready ").partition("iscsi://")[2].partition("/")
+        self._read_url()
+
+    def _read_url(self) -> None:
+        try:
+            ready = self.process.wait_for("^ready ")
+        except AssertionError:
+            self.kill()
+            raise
+        portal, _, self._path = ready.partition("iscsi://")[2].partition("/")
         self.port = int(portal.rpartition(":")[2])
 
     def kill(self) -> None:
@@ -65,8 +73,7 @@ class Liar(Embedded):
 
     def start(self) -> None:
         self.process = Watched(*self._words)
-        portal, _, self._path = self.process.wait_for("^ready ").partition("iscsi://")[2].partition("/")
-        self.port = int(portal.rpartition(":")[2])
+        self._read_url()
 
 
 class Tgt:

@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Limits()
     for name in ("max_recv_data_segment_length", "max_burst_length", "first_burst_length", "max_outstanding_r2t"):
         add(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name), metavar="N")
+    add("--default-time2wait", type=int, default=defaults.default_time2wait, metavar="S", help="seconds")
     add("--initial-r2t", action="store_true", help="refuse unsolicited Data-Out")
     add("--no-immediate-data", action="store_true", help="refuse data within commands")
     add("--stats", action="store_true", help="print counts as JSON when stopped")
@@ -95,6 +96,7 @@ def _target(options: argparse.Namespace, media: list[Medium]) -> TargetConfig:
             max_outstanding_r2t=options.max_outstanding_r2t,
             initial_r2t=options.initial_r2t,
             immediate_data=not options.no_immediate_data,
+            default_time2wait=options.default_time2wait,
         ),
     )
 

@@ -40,14 +40,17 @@ def run(*words: str, timeout: float = PATIENCE, env: Mapping[str, str] | None = 
 class Watched:
     """A running program. `lines` grows as it prints, on either stream; `wait_for` returns when a line is there."""
 
-    def __init__(self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
+    def __init__(
+        self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: bool = False
+    ) -> None:
+        """`stdin`: its standard input is a pipe, `process.stdin`."""
         self._what = words[0]
         self.lines: list[str] = []
         self._more = threading.Condition()  # guards lines and _open
         self._open = 2
         self.process = subprocess.Popen(
             words,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random reads, writes and flushes by many threads, each judged by the journal, each timed.
+
+Every worker owns a contiguous range of blocks that only it writes; it reads anywhere. Half of the workers move one
+extent at a time, the others a batch (`read_many`, `write_many`). An error is a violation: no fault of the plan lasts as
+long as swd promises to wait.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from soak_journal import BLOCK, Journal, Numbers
+
+from swd.errors import SwdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from swd.disk import Disk
+
+EXTENTS = (1, 1, 1, 1, 2, 4, 16)  # blocks of one I/O
+BATCH = 8  # I/Os of a batch
+BOUND = 60.0  # seconds within which every call ends: the longest fault, back-off, replay and the ladder, with room
+
+Step = Callable[["Worker"], None]
+
+
+@dataclass
+class Totals:
+    """What all workers did. `begun` and `ended` are equal when every call has ended once."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    begun: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    longest: float = 0.0
+
+    @contextmanager
+    def timed(self, what: str, count: int = 1) -> Iterator[None]:
+        with self.lock:
+            self.begun[what] += count
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.ended[what] += count
+                self.longest = max(self.longest, time.monotonic() - started)
+
+
+class Worker:
+    """One thread's work on `disk`, in its range `low..high` for writes."""
+
+    def __init__(self, disk: Disk, journal: Journal, totals: Totals, low: int, high: int, *, seed: str) -> None:
+        self._disk = disk
+        self._journal = journal
+        self._totals = totals
+        self._low, self._high = low, high
+        self._random = random.Random(seed)
+
+    def run(self, steps: Sequence[Step], stop: threading.Event) -> None:
+        while not stop.is_set():
+            step = self._random.choice(steps)
+            step(self)
+
+    def _expect(self, what: str, count: int = 1) -> AbstractContextManager[None]:
+        return self._totals.timed(what, count)
+
+    def _failed(self, what: str, error: SwdError) -> None:
+        self._journal.violate("error", f"{what} failed: {type(error).__name__} {error.errno}: {error}")
+
+    def write(self) -> None:
+        blocks = self._extent(self._low, self._high, self._random.choice(EXTENTS))
+        data = self._journal.issue(blocks)
+        try:
+            with self._expect("write"):
+                self._disk.pwrite(data, int(blocks[0]) * BLOCK)
+        except SwdError as error:
+            self._failed("write", error)
+        else:
+            self._journal.acknowledge(blocks)
+
+    def read(self) -> None:
+        blocks = self._extent(0, self._journal.blocks, self._random.choice(EXTENTS))
+        floor = self._journal.floor(blocks)
+        try:
+            with self._expect("read"):
+                data = self._disk.pread(len(blocks) * BLOCK, int(blocks[0]) * BLOCK)
+        except SwdError as error:
+            self._failed("read", error)
+        else:
+            self._journal.judge("read", blocks, floor, np.frombuffer(data, np.uint64).reshape(len(blocks), -1))
+
+    def write_many(self) -> None:
+        size = self._random.choice(EXTENTS)
+        extents = self._extents(self._low, self._high, size)
+        blocks, errors = _flat(extents, size), np.zeros(len(extents), np.int32)
+        data = self._journal.issue(blocks)
+        with self._expect("write", len(extents)):
+            self._disk.write_many(extents * BLOCK, data, queue_depth=BATCH, errors=errors)
+        self._journal.acknowledge(_flat(extents[errors == 0], size))
+        self._report("write_many", errors)
+
+    def read_many(self) -> None:
+        size = self._random.choice(EXTENTS)
+        extents = self._extents(0, self._journal.blocks, size)
+        blocks, errors = _flat(extents, size), np.zeros(len(extents), np.int32)
+        floor = self._journal.floor(blocks)
+        with self._expect("read", len(extents)):
+            data = self._disk.read_many(extents * BLOCK, size * BLOCK, queue_depth=BATCH, errors=errors)
+        good = np.repeat(errors == 0, size)
+        rows = data.view(np.uint64).reshape(len(blocks), -1)
+        self._journal.judge("read_many", blocks[good], floor[good], rows[good])
+        self._report("read_many", errors)
+
+    def flush(self) -> None:
+        try:
+            with self._expect("flush"):
+                self._disk.flush()
+        except SwdError as error:
+            self._failed("flush", error)
+
+    def _report(self, what: str, errors: np.ndarray[tuple[int], np.dtype[np.int32]]) -> None:
+        for number in errors[errors != 0].tolist():
+            self._journal.violate("error", f"an I/O of {what} failed: errno {number}")
+
+    def _extent(self, low: int, high: int, size: int) -> Numbers:
+        start = self._random.randrange(low, high - size + 1)
+        return np.arange(start, start + size, dtype=np.int64)
+
+    def _extents(self, low: int, high: int, size: int) -> Numbers:
+        """First blocks of distinct extents of this size."""
+        slots = (high - low) // size
+        return np.array([low + size * slot for slot in self._random.sample(range(slots), BATCH)], np.int64)
+
+
+SINGLE: tuple[Step, ...] = (Worker.read, Worker.write) * 20 + (Worker.flush,)
+BATCHES: tuple[Step, ...] = (Worker.read_many, Worker.write_many) * 10 + (Worker.flush,)
+
+
+def _flat(extents: Numbers, size: int) -> Numbers:
+    blocks: Numbers = (extents[:, None] + np.arange(size, dtype=np.int64)).reshape(-1)
+    return blocks
+
+
+def start(disks: Sequence[Disk], journal: Journal, totals: Totals, stop: threading.Event) -> list[threading.Thread]:
+    """16 I/Os at a time by single calls and 16 by two batches, spread over `disks`: queue depth 32."""
+    steps = [SINGLE] * 16 + [BATCHES] * 2
+    share = journal.blocks // len(steps)
+    threads = []
+    for number, mine in enumerate(steps):
+        worker = Worker(
+            disks[number % len(disks)],
+            journal,
+            totals,
+            number * share,
+            (number + 1) * share,
+            seed=f"{journal.seed}/{number}",
+        )
+        threads.append(threading.Thread(target=_guarded, args=(worker, mine, journal, stop), name=f"soak-{number}"))
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def _guarded(worker: Worker, steps: Sequence[Step], journal: Journal, stop: threading.Event) -> None:
+    """A worker that dies is a violation, too: it would be work that nobody misses."""
+    try:
+        worker.run(steps, stop)
+    except BaseException as error:
+        journal.violate("worker", f"a worker died: {error!r}")
+        raise

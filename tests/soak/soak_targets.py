@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The targets of the chaos run: each serves one file, and can be stopped, killed and started again in its place."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from support.process import Watched
+from support.tgt import Tgtd, free_port
+
+from swd.values import Portal
+
+HERE = Path(__file__).parent
+TGT_NAME = "iqn.2026-01.org.swd:soak"
+TGT_KEYS = {"DefaultTime2Wait": "0", "DefaultTime2Retain": "0", "HeaderDigest": "CRC32C", "DataDigest": "CRC32C"}
+BLOCK_SIZE = 4096
+_ATTEMPTS = 50  # the port of a process that was killed may be taken for a moment
+
+
+class SoakTarget(Protocol):
+    port: int
+    process: Watched
+
+    def url(self, port: int) -> str:
+        """Of the unit, as it is reached by this port of the loopback."""
+
+    def start(self) -> None:
+        """Also after `kill`: same port, same file, same identity."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
+
+
+class Embedded:
+    """`python -m swd.target` on the file."""
+
+    def __init__(self, image: Path) -> None:
+        self._lun = ("--lun", f"file://{image}", "--block-size", str(BLOCK_SIZE), "--default-time2wait", "0")
+        self.port = 0
+        self._path = ""
+        self.start()
+
+    def url(self, port: int) -> str:
+        return f"iscsi://127.0.0.1:{port}/{self._path}"
+
+    def start(self) -> None:
+        self.process = Watched(sys.executable, "-m", "swd.target", "--portal", f"127.0.0.1:{self.port}", *self._lun)
+        self._read_url()
+
+    def _read_url(self) -> None:
+        try:
+            ready = self.process.wait_for("^ready ")
+        except AssertionError:
+            self.kill()
+            raise
+        portal, _, self._path = ready.partition("iscsi://")[2].partition("/")
+        self.port = int(portal.rpartition(":")[2])
+
+    def kill(self) -> None:
+        _kill(self.process)
+
+
+class Liar(Embedded):
+    """The embedded target on a medium that lies."""
+
+    def __init__(self, image: Path, lie: str) -> None:
+        self._words = (sys.executable, str(HERE / "soak_liar.py"), lie, str(image))
+        super().__init__(image)
+
+    def start(self) -> None:
+        self.process = Watched(*self._words)
+        self._read_url()
+
+
+class Tgt:
+    """tgtd on the file. The target is opened to initiators when its unit is there, not before."""
+
+    def __init__(self, image: Path) -> None:
+        self._image = image
+        self._control = image.parent / "control"
+        self.port = free_port()
+        self.start()
+
+    def url(self, port: int) -> str:
+        return f"iscsi://127.0.0.1:{port}/{TGT_NAME}/1"
+
+    def start(self) -> None:
+        for _ in range(_ATTEMPTS):
+            for path in self._control.parent.glob(f"{self._control.name}.*"):
+                path.unlink()
+            self._tgtd = self._process()
+            if f"Portal: 127.0.0.1:{self.port}," in self._tgtd.admin("--mode", "portal", "--op", "show"):
+                return self._serve_or_die()
+            self.kill()
+        raise AssertionError(f"tgtd did not get its port {self.port} back")
+
+    def _process(self) -> Tgtd:
+        portal = Portal("127.0.0.1", self.port)
+        self.process = Watched("tgtd", "-f", "--iscsi", f"portal={portal}", env={"TGT_IPC_SOCKET": str(self._control)})
+        self.process.wait_for("bs_init")
+        return Tgtd(self.process, portal, self._control)
+
+    def _serve_or_die(self) -> None:
+        try:
+            self._serve()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _serve(self) -> None:
+        target = ("--mode", "target", "--tid", "1")
+        self._tgtd.admin(*target, "--op", "new", "--targetname", TGT_NAME)
+        for key, value in TGT_KEYS.items():
+            self._tgtd.admin(*target, "--op", "update", "--name", key, "--value", value)
+        self._tgtd.targets[TGT_NAME] = 1
+        self._tgtd.add_lun(TGT_NAME, 1, self._image, BLOCK_SIZE)
+        self._tgtd.admin(*target, "--op", "bind", "--initiator-address", "ALL")
+
+    def kill(self) -> None:
+        _kill(self.process)
+
+
+def _kill(process: Watched) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.signal(signal.SIGKILL)
+    process.finish()
+
+
+class Proxy:
+    """soak_proxy.py in front of a target's port."""
+
+    def __init__(self, target: int) -> None:
+        self.process = Watched(sys.executable, str(HERE / "soak_proxy.py"), str(target), stdin=True)
+        self.port = int(self.process.wait_for("^ready ").split()[1])
+        self._spoilt = {"in": 0, "out": 0}
+
+    def spoil(self, way: str) -> None:
+        """Returns when one byte that came this way ("in" or "out") has been flipped."""
+        self._spoilt[way] += 1
+        assert self.process.process.stdin is not None
+        self.process.process.stdin.write(f"{way}\n")
+        self.process.process.stdin.flush()
+        self.process.wait_for(f"^spoilt {way}$", count=self._spoilt[way])
+
+    def close(self) -> None:
+        assert self.process.process.stdin is not None
+        self.process.process.stdin.close()
+        self.process.finish()

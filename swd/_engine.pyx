@@ -1156,7 +1156,7 @@ cdef class Engine:
         if self.fault_code == OK:
             return None
         if self.fault_code == TOLD or self.fault_code == DROPPED:
-            return self.told
+            return self.told or ConnectionLost("the connection was cut")
         kind, clause, words = FAULTS[self.fault_code]
         reason = words.format(self.fault_a, self.fault_b)
         if self.fault_code == SYSTEM_ERROR:

@@ -183,6 +183,7 @@ cdef class Pump:
     cdef int receiving_slot
     cdef int users
     cdef unsigned born
+    cdef readonly unsigned epoch    # counts the connections of this pump
     cdef uint64_t sends, receives
 
     def __cinit__(self, Engine engine not None, int fd, on_event=None, on_down=None):
@@ -520,6 +521,7 @@ cdef class Pump:
             self.engine.timeouts += 1
             error = DeadlineExceeded(f"no answer within {timeout:g} s")
             error.tags = () if itt == NO_TAG else (itt,)
+            error.epoch = self.epoch
             raise error
         return 0
 
@@ -876,6 +878,7 @@ cdef class Pump:
                 close(self.fd)
                 self.fd = fd
                 swd_set_receive_slice(fd, SLICE)
+                self.epoch += 1
                 self.engine.begin_again(&agreed, tags, count, one_by_one)
                 self.told_down = False
                 self.blocked = False
@@ -917,17 +920,17 @@ cdef class Pump:
                 self.wake_all()
             pthread_mutex_unlock(&self.lock)
 
-    def cut(self, reason not None):
-        """Cuts the link for a reason that Python found, as if it had been lost: recovery follows, where there is
-        one.
+    def cut(self, reason not None, unsigned epoch):
+        """Cuts the link for a reason that Python found, as if it had been lost: recovery follows, where there is one.
+
+        Only the connection of that `epoch` is meant; one that has replaced it stays.
         """
-        if self.born != swd_fork_generation():
+        if self.born != swd_fork_generation() or epoch != self.epoch or self.engine.fault_code != OK:
             return
-        if self.engine.fault_code == OK:
-            self.engine.told = reason
+        self.engine.told = reason
         with nogil:
             pthread_mutex_lock(&self.lock)
-            if not self.closing:
+            if not self.closing and epoch == self.epoch and self.engine.fault_code == OK:
                 self.die(DROPPED, 0)
             pthread_mutex_unlock(&self.lock)
 

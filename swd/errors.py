@@ -129,10 +129,13 @@ class ConnectionLost(SwdError):
 
 
 class DeadlineExceeded(SwdError):
-    """No answer in time. `tags` are the ITTs of the commands that were given up, for whoever aborts them."""
+    """No answer in time. `tags` are the ITTs of the commands that were given up, for whoever aborts them, and `epoch`
+    says on which of the session's connections they were sent.
+    """
 
     default_errno = _errno.ETIMEDOUT
     tags: tuple[int, ...] = ()
+    epoch: int = 0
 
 
 class StaleIdentity(SwdError):

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -130,6 +131,7 @@ class Session:
         )
         self._keepalive = Keepalive(self._pump)
         self._closed = False
+        self._ladder = threading.Lock()  # one overdue command at a time is seen to; held over its waits
         self.tally.add("session_open")
         keeper.keep(self)
 
@@ -280,18 +282,27 @@ class Session:
         `error`.
 
         A ping tells a dead connection from a dead task. Then: ABORT TASK; LOGICAL UNIT RESET; a new connection, which
-        ends all tasks of the old one and sends those of other callers again.
+        ends all tasks of the old one and sends those of other callers again. One caller climbs at a time, and only
+        while the connection is the one on which the command was sent: another one has ended it already, and a reset
+        there would take the tasks of those who were sent again.
         """
         messages.say(_log, "SWD_LOG_COMMAND_TIMEOUT", portal=self.portal, why=error)
-        if not error.tags or self._pump.down or not self._pump.alive:
+        if not error.tags:
             return
-        if self._pings():
-            if all(self._abort_task(field, itt) for itt in error.tags):
+        with self._ladder:
+            if not self._is_on(error.epoch):
                 return
-            self._aborts(LUN_RESET, field)
-        self._pump.cut(
-            ConnectionLost(f"{self.portal}: a command got no answer and could not be aborted: the connection is closed")
-        )
+            if self._pings():
+                if all(self._is_on(error.epoch) and self._abort_task(field, itt) for itt in error.tags):
+                    return
+                if self._is_on(error.epoch):
+                    self._aborts(LUN_RESET, field)
+            reason = f"{self.portal}: a command got no answer and could not be aborted: the connection is closed"
+            self._pump.cut(ConnectionLost(reason), error.epoch)
+
+    def _is_on(self, epoch: int) -> bool:
+        """Whether that connection of this session's is still the one in use."""
+        return self._pump.epoch == epoch and not self._pump.down and self._pump.alive
 
     def _abort_task(self, field: int, itt: int) -> bool:
         gone = self._aborts(ABORT_TASK, field, itt)
@@ -337,6 +348,7 @@ class Session:
             return
         error = DeadlineExceeded("aborted")
         error.tags = (task.itt,)
+        error.epoch = self._pump.epoch
         task.cancel()
         self._expired(error, task.lun)
 
@@ -494,7 +506,9 @@ class Session:
         if self._keepalive.is_dead():
             self.tally.add("ping_unanswered")
             messages.say(_log, "SWD_LOG_PING_UNANSWERED", portal=self.portal)
-            self._pump.cut(ConnectionLost(f"{self.portal}: no answer to a ping: the connection is dead"))
+            self._pump.cut(
+                ConnectionLost(f"{self.portal}: no answer to a ping: the connection is dead"), self._pump.epoch
+            )
 
     def close_at_exit(self) -> None:
         busy = self._pump.alive and self._pump.statistics()["open_tasks"] > 0
@@ -505,10 +519,11 @@ class Session:
 
     def _answer_logout_request(self) -> None:
         """The target asks us to go (RFC 7143 11.9.1): close the connection properly, then come back as after a loss."""
+        epoch = self._pump.epoch
         with contextlib.suppress(SwdError):
             request = pdu.LogoutRequest(itt=0, reason=1)
             self._pump.control(request.pack(), answer=Opcode.LOGOUT_RESPONSE, timeout=LOGOUT_TIMEOUT)
-        self._pump.cut(ConnectionLost(f"{self.portal} asked for a logout"))
+        self._pump.cut(ConnectionLost(f"{self.portal} asked for a logout"), epoch)
 
     def _on_event(self, event: Event) -> None:
         if event.opcode == Opcode.REJECT:
@@ -527,7 +542,7 @@ class Session:
         if message.async_event == _ASYNC_LOGOUT:
             self._answer_logout_request()
         elif message.async_event in (_ASYNC_DROP_CONNECTION, _ASYNC_DROP_ALL):
-            self._pump.cut(ConnectionLost(f"{self.portal} announced that it drops the connection"))
+            self._pump.cut(ConnectionLost(f"{self.portal} announced that it drops the connection"), self._pump.epoch)
 
 
 def random_isid() -> bytes:

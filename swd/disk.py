@@ -91,10 +91,9 @@ class Disk:
         length = self._readable(index(length), index(offset))
         if not length:
             return b""
-        stream = io.BytesIO(bytes(length))  # CPython fills and returns these very bytes: no second copy is made
-        with stream.getbuffer() as view:
-            self._read(view, offset)
-        return stream.getvalue()
+        data = bytearray(length)
+        self._read(memoryview(data), offset)
+        return bytes(data)  # one copy; `pread_into` makes none
 
     def pread_into(self, buffer: Buffer, offset: int) -> int:
         """Fill a writable, contiguous buffer; the number of bytes read, which is less only at the end of the disk."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import sys
@@ -142,8 +143,8 @@ def test_64_mib_are_one_batch() -> None:
     assert unit.log == [("batch read", 0, 64)]
 
 
-def test_pread_makes_no_second_copy(disk: Disk) -> None:
-    """The bytes that are returned are those that the unit filled."""
+def test_pread_into_makes_no_copy(disk: Disk) -> None:
+    """The unit fills the caller's own bytes."""
     where: list[int] = []
     read_blocks = disk.unit.read_blocks
 
@@ -152,8 +153,28 @@ def test_pread_makes_no_second_copy(disk: Disk) -> None:
         read_blocks(lba, buffer)
 
     disk.unit.read_blocks = spy  # type: ignore[method-assign]
-    data = disk.pread(4096, 0)
+    data = bytearray(4096)
+    disk.pread_into(data, 0)
     assert where == [np.frombuffer(data, np.uint8).ctypes.data]
+
+
+def test_a_read_that_failed_is_collected_in_peace(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its buffer stays exported while the traceback lives; whatever the collector takes first, nothing is said of it."""
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: complaints.append(found.exc_value))
+
+    def fail(lba: int, buffer: memoryview) -> None:
+        part = buffer[:512]
+        raise MediumError(f"cannot read {len(part)} bytes at block {lba}")
+
+    disk.unit.read_blocks = fail  # type: ignore[method-assign]
+    for _ in range(20):
+        try:
+            disk.pread(4096, 0)
+        except MediumError as error:
+            error.circle = error  # type: ignore[attr-defined]  # only the collector ends this one
+    gc.collect()
+    assert complaints == []
 
 
 def test_an_unaligned_write_reads_only_the_blocks_hit_in_part(unit: RamUnit, disk: Disk) -> None:

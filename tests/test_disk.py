@@ -159,7 +159,7 @@ def test_pread_into_makes_no_copy(disk: Disk) -> None:
 
 
 def test_a_read_that_failed_is_collected_in_peace(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its buffer stays exported while the traceback lives; whatever the collector takes first, nothing is said of it."""
+    """Its buffer stays exported while the traceback lives; whatever is collected first, nothing is said of it."""
     complaints: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda found: complaints.append(found.exc_value))
 

@@ -16,7 +16,7 @@ from setuptools import Extension, setup
 COVERAGE = os.environ.get("SWD_COVERAGE") == "1"
 
 SOURCES = {
-    "swd._crc32c": ["swd/_crc32c.pyx", "swd/_crc32c_kernels.c"],
+    "swd._crc32c": ["swd/_crc32c.pyx", *(f"swd/_crc32c_{part}.c" for part in ("kernels", "sse42", "avx512", "armv8"))],
     "swd._engine": ["swd/_engine.pyx"],
     "swd._fastpath": ["swd/_fastpath.pyx"],
 }

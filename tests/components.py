@@ -65,6 +65,10 @@ COMPONENTS = {
     "qemu": Component(_no_qemu, "make test-deps, or: apt-get install qemu-utils qemu-block-extra"),
     "tshark": Component(lambda: _programs("tshark"), "make test-deps, or: apt-get install tshark"),
     "netns": Component(_no_netns, "as root: make test-deps test, or: apt-get install iproute2 util-linux"),
+    "arm64": Component(
+        lambda: _programs("aarch64-linux-gnu-gcc", "qemu-aarch64"),
+        "make test-deps, or: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user",
+    ),
     "strace": Component(_no_strace, "make test-deps, or: apt-get install strace"),
 }
 

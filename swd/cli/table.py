@@ -73,6 +73,7 @@ _DEV: Final = Argument("dev", "DEV", "dev")
 GROUPS: Final[dict[str, str]] = {
     "config": "Show or change the configuration.",
     "phase": "Show or set the network phase of this host.",
+    "placement": "What may not live on iSCSI.",
     "target": "The embedded target, for demonstrations and tests.",
 }
 
@@ -280,6 +281,16 @@ VERBS: Final[tuple[Verb, ...]] = (
         "phase complete",
         "The first attempt at network initialisation is over, successful or not.",
         "swd.cli.verbs.phase:complete",
+    ),
+    Verb(
+        "placement check",
+        "Follow what this host mounts, swaps to, dumps to and boots from down to its devices, and refuse (EINVAL) what "
+        "may not be on iSCSI: /, /boot, /usr where the boot needs it, /var, primary swap, dump.",
+        "swd.cli.verbs.placement:check",
+        options=(
+            Option(("--root",), "Look at the host, or the image of one, below this folder.", "file", "DIR", "/"),
+            Option(("--fstab",), "Look at this file instead of its /etc/fstab.", "file", "FILE"),
+        ),
     ),
     Verb(
         "target serve",

@@ -160,6 +160,13 @@ TABLE: Final = (
         "Load its module, or leave the option out.",
     ),
     Message(
+        "SWD_LOG_PARTITION_TABLE",
+        Level.WARN,
+        "{device}: {why}",
+        "The partition table is damaged or says more than the disk has; what could be used of it is used.",
+        "Compare the table with what the disk should have, then mend it where the disk is attached.",
+    ),
+    Message(
         "SWD_LOG_TRACE_GAP",
         Level.WARN,
         "{portal}: the trace lacks {lost} bytes: there was no room",

@@ -70,6 +70,7 @@ COMPONENTS = {
         "make test-deps, or: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user",
     ),
     "strace": Component(_no_strace, "make test-deps, or: apt-get install strace"),
+    "sfdisk": Component(lambda: _programs("sfdisk", "fdisk"), "make test-deps, or: apt-get install fdisk"),
 }
 
 

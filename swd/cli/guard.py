@@ -7,6 +7,7 @@ the first, `--force` the second. A reservation of another initiator needs no loo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -115,5 +116,6 @@ def _from_page_83(page: bytes) -> set[str]:
 
 
 def _normal(designator: str) -> str:
-    """One spelling for ours (`t10.IET_00010001 (weak)`) and the kernel's (`t10.IET     00010001`)."""
-    return "_".join(designator.removesuffix(" (weak)").lower().split())
+    """One spelling for a disk and its partitions, for ours (`t10.IET_0001 (weak)`) and the kernel's (`t10.IET     0001`)."""
+    whole = re.sub(r"-part[0-9]+$", "", designator).removesuffix(" (weak)")
+    return "_".join(whole.lower().split())

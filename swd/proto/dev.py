@@ -87,16 +87,19 @@ class LvmDev:
 
 @dataclass(frozen=True, slots=True)
 class MemDev:
-    """A RAM disk of `size` bytes; without a name each open is a new one."""
+    """A RAM disk of `size` bytes; without a name each open is a new one. `partition`: only that one of its table."""
 
     size: int
     block_size: int = 512
     name: str | None = None
+    partition: int | None = None
 
     def __str__(self) -> str:
         keys = [("block_size", str(self.block_size))] if self.block_size != 512 else []
         if self.name is not None:
             keys.append(("name", self.name))
+        if self.partition is not None:
+            keys.append(("partition", str(self.partition)))
         return f"mem://{units.format_size(self.size)}{query(tuple(keys))}"
 
 

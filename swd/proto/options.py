@@ -145,7 +145,7 @@ TABLE: tuple[Row, ...] = (
         words=("none", "wait", "lun_reset"),
         built=("none",),
     ),
-    Row("partition", "int", "open this partition only", 1, 65535, built=0),
+    Row("partition", "int", "open this partition only: its number in the GPT or MBR", 1, 65535),
 )
 BY_NAME = {row.name: row for row in TABLE}
 TOP_LEVEL = ("errno_profile", "phase_timeout")

@@ -177,14 +177,15 @@ def _mem(rest: str) -> MemDev:
     head, _, tail = rest.partition("?")
     if not head.startswith("//"):
         raise InvalidArgument("the form is mem://SIZE, as in mem://64M?block_size=4096")
-    size, keys = parse_size(head[2:]), dict(_settings(tail, ("block_size", "name"), "mem://"))
+    size, keys = parse_size(head[2:]), dict(_settings(tail, ("block_size", "name", "partition"), "mem://"))
     block_size = _block_size(keys.get("block_size", "512"))
     if not size or size % block_size:
         raise InvalidArgument(f"mem://{head[2:]}: the size is not a whole number of {block_size}-byte blocks")
     name = keys.get("name")
     if name is not None and not (name and name.isprintable()):
         raise InvalidArgument("mem://: name is 1 or more printable characters")
-    return MemDev(size, block_size, name)
+    chosen = {"partition": keys["partition"]} if "partition" in keys else {}
+    return MemDev(size, block_size, name, options.read(chosen, source="mem://").partition)
 
 
 def _file(rest: str) -> FileDev:

@@ -47,6 +47,7 @@ GOOD: list[tuple[str, object, object]] = [
     ("queue_depth", "128", 128),
     ("congestion", "cubic", "cubic"),
     ("partition", None, None),
+    ("partition", "2", 2),
 ]
 
 BAD: list[tuple[str, object]] = [
@@ -86,7 +87,6 @@ UNBUILT: list[tuple[str, object]] = [
     ("error_recovery_level", 1),
     ("connections", "2"),
     ("sessions", 2),
-    ("partition", 1),
     ("stable_writes", "copy"),
     ("failover_fence", "wait"),
     ("data_pdu_in_order", "no"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import swd
 from swd.cli import render
 from swd.cli.call import Call, UsageProblem
+from swd.driver import partition
 from swd.proto.lun import text as lun_text
 from swd.proto.url import IscsiDev, parse_dev
 
@@ -74,7 +75,8 @@ def _remote(call: Call, dev: str, parsed: IscsiDev) -> Device:
         facts: dict[str, object] = {"portal": str(parsed.portal), "lun": lun_text(parsed.lun)}
         facts |= render.plain(session.parameters)
         timers = {name: getattr(session.options, name) for name in TIMERS}
-        with session.unit(parsed.lun, writable=False) as disk:
+        whole = session.unit(parsed.lun, writable=False)
+        with partition.of(whole, session.options.partition, dev) as disk:
             return _device(dev, disk, facts, timers)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from swd.disk import Disk
-from swd.driver import host
+from swd.driver import host, partition
 from swd.driver.errnos import During, translated
 from swd.driver.row import Unit, Wanted
 from swd.driver.rows._local import LocalUnit
@@ -130,7 +130,7 @@ def attach(dev: FileDev, wanted: Wanted) -> Unit:
     """
     from swd.driver.devsw import find
 
-    options.read(wanted.options)
+    number = options.read(wanted.options, _named(dev)).partition
     fd = _open(dev.path, wanted)
     try:
         found = os.fstat(fd)
@@ -140,7 +140,12 @@ def attach(dev: FileDev, wanted: Wanted) -> Unit:
         os.close(fd)
         raise
     disk = Disk(file, writable=wanted.writable, on_close=file.close)
-    return Unit(find(dev), str(dev), wanted.writable, disk)
+    return partition.chosen(Unit(find(dev), str(dev), wanted.writable, disk), number)
+
+
+def _named(dev: FileDev) -> options.Options:
+    """The options in the DEV itself; the block size is the medium's."""
+    return options.read([pair for pair in dev.options if pair[0] != "block_size"], source="file://")
 
 
 def _open(path: str, wanted: Wanted) -> int:

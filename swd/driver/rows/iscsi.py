@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from swd.disk import wrote
-from swd.driver import initiator, known, secrets, statistics
+from swd.driver import initiator, known, partition, secrets, statistics
 from swd.driver.errnos import During, translated
 from swd.driver.ioctl import Request
 from swd.driver.row import Unit, Wanted
@@ -75,15 +75,17 @@ def attach(dev: IscsiDev | HardwarePath | Wwid, wanted: Wanted) -> Unit:
     answers with it.
     """
     if isinstance(dev, IscsiDev):
-        return _attach(dev, wanted)
+        return partition.chosen(_attach(dev, wanted), effective(dev, wanted).partition)
     failures: list[tuple[IscsiDev, SwdError]] = []
     for path in known.paths(dev, wanted.registry()):
         try:
-            return replace(_attach_as(dev, path, wanted), name=str(dev))
+            unit = replace(_attach_as(dev, path, wanted), name=str(dev))
         except NetworkNotInitialized:
             raise
         except SwdError as error:
             failures.append((path, error))
+        else:
+            return partition.chosen(unit, effective(path, wanted).partition)
     raise known.none_answers(dev, failures)
 
 
@@ -111,7 +113,7 @@ def _attach(dev: IscsiDev, wanted: Wanted) -> Unit:
 
 def hold(dev: IscsiDev, wanted: Wanted) -> Lease:
     """A lease on the session that leads to a unit: the one there is, or a new one."""
-    options = effective(dev, wanted)
+    options = replace(effective(dev, wanted), partition=None)  # a session is the same whatever part is read
     return wanted.sessions.acquire((dev.portal, dev.target, options), lambda: _login(dev, options))
 
 
@@ -152,14 +154,21 @@ def ioctl(unit: Unit, request: Request, arg: Any) -> object:
 def _sg_io(unit: Unit, io: SgIo) -> ScsiResult:
     if not unit.writable and (io.data_out or not io.cdb or io.cdb[0] not in _HARMLESS):
         raise BadDescriptor(f"{unit.name} is open for reading only: this command may change it, open it with O_RDWR")
-    logical = unit.disk.unit
-    assert isinstance(logical, LogicalUnit)
+    logical = _logical(unit, "SG_IO")
     before = logical.cache_losses
     try:
         return logical.execute(io.cdb, data_out=io.data_out, data_in=io.data_in, timeout=io.timeout)
     finally:
         if io.data_out:
             wrote(unit.disk, before)
+
+
+def _logical(unit: Unit, request: str) -> LogicalUnit:
+    """What takes commands. They go to whole units: a partition has none, as on Linux."""
+    logical = unit.disk.unit
+    if not isinstance(logical, LogicalUnit):
+        raise Unsupported(f"{unit.name} is a partition, and {request} goes to the whole unit: leave partition= out")
+    return logical
 
 
 def _parameters(unit: Unit, arg: dict[str, Any]) -> dict[str, object]:
@@ -188,8 +197,7 @@ def _reset(unit: Unit, arg: dict[str, Any]) -> dict[str, object]:
     level = arg.pop("level", "lun")
     _nothing_but(arg)
     session: Session = unit.kept
-    logical = unit.disk.unit
-    assert isinstance(logical, LogicalUnit)
+    logical = _logical(unit, "SWD_RESET")
     levels: dict[object, Callable[[], None]] = {
         "lun": lambda: session.lun_reset(logical.lun),
         "target_warm": session.target_warm_reset,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 
 from swd.disk import Disk
+from swd.driver import partition
 from swd.driver.row import Unit, Wanted
 from swd.driver.rows._local import LocalUnit
 from swd.errors import InvalidArgument
@@ -57,10 +59,11 @@ def attach(dev: MemDev, wanted: Wanted) -> Unit:
     """Raises `InvalidArgument` for options that do not exist, or if the named disk has another size or block size."""
     from swd.driver.devsw import find
 
-    options.read(wanted.options)
-    memory = Memory(dev) if dev.name is None else _by_name(dev, dev.name)
+    number = options.read(wanted.options, options.Options(partition=dev.partition)).partition
+    whole = replace(dev, partition=None)
+    memory = Memory(whole) if dev.name is None else _by_name(whole, dev.name)
     disk = Disk(memory, writable=wanted.writable, on_close=memory.close)
-    return Unit(find(dev), str(dev), wanted.writable, disk)
+    return partition.chosen(Unit(find(dev), str(dev), wanted.writable, disk), number)
 
 
 def _by_name(dev: MemDev, name: str) -> Memory:

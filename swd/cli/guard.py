@@ -116,6 +116,6 @@ def _from_page_83(page: bytes) -> set[str]:
 
 
 def _normal(designator: str) -> str:
-    """One spelling for a disk and its partitions, for ours (`t10.IET_0001 (weak)`) and the kernel's (`t10.IET     0001`)."""
+    """One spelling for a disk and its partitions: ours (`t10.IET_0001 (weak)`) or the kernel's (`t10.IET     0001`)."""
     whole = re.sub(r"-part[0-9]+$", "", designator).removesuffix(" (weak)")
     return "_".join(whole.lower().split())

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -92,3 +92,13 @@ def places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SWD_CONFIG", str(home / "swd.toml"))
     for name in ("SWD_INITIATOR_NAME", "SWD_CHAP_SECRET", "SWD_CHAP_TARGET_SECRET", "SWD_CRC"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def legal_steps() -> Iterator[None]:
+    """No session of this process takes a step that the tables of states do not have."""
+    from swd.iscsi.tally import PROCESS
+
+    before = PROCESS.counts().get("illegal_transition", 0)
+    yield
+    assert PROCESS.counts().get("illegal_transition", 0) == before

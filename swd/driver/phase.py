@@ -30,6 +30,7 @@ from typing import Final
 
 from swd.driver import host, places
 from swd.errors import InvalidArgument, NetworkNotInitialized, SwdError
+from swd.proto import fsm
 from swd.proto.url import Dev, FaultDev, HardwarePath, IscsiDev, LvmDev, Wwid
 from swd.values import Phase
 
@@ -130,7 +131,7 @@ def begin(force: bool = False, *, evidence: str = "phase begin was called") -> S
     settings = config.load()
     with _writing() as file:
         before = show()
-        if before.file is not None and before.phase is Phase.NETWORK_ATTEMPTED and not force:
+        if fsm.PHASE.row(_place(before), "begin --force" if force else "begin") is None:
             raise SwdError(
                 f"the first attempt at network initialisation is already complete in this boot ({before.file}):\n"
                 "a second `phase begin` needs --force",
@@ -150,6 +151,11 @@ def complete(*, evidence: str = "phase complete was called") -> State:
             return before
         _refuse_to_shadow(before, file)
         return _write(file, Phase.NETWORK_ATTEMPTED, before.errno_profile, before.phase_timeout, evidence)
+
+
+def _place(state: State) -> str:
+    """The state of `fsm.PHASE`."""
+    return fsm.UNSET if state.file is None else state.phase.name
 
 
 def _refuse_to_shadow(before: State, file: Path) -> None:

@@ -16,6 +16,7 @@ from swd import messages
 from swd._engine import Engine
 from swd._fastpath import Pump
 from swd.errors import AuthenticationFailed, LoginRefused, NoSuchDevice, ProtocolViolation, SwdError
+from swd.iscsi.states import States
 from swd.iscsi.tally import PROCESS, Tally
 from swd.iscsi.trace import Tap
 from swd.iscsi.transport import Deadline, Stream, connect
@@ -59,7 +60,9 @@ def pump_for(
     return Pump(engine, link.fd, on_event, on_down)
 
 
-def establish(portal: Portal, config: LoginConfig, tally: Tally = PROCESS) -> Link:
+def establish(
+    portal: Portal, config: LoginConfig, tally: Tally = PROCESS, states: States | None = None
+) -> Link:
     """Connects and logs in within `login_timeout`. Raises NoSuchDevice, LoginRefused, AuthenticationFailed or
     ProtocolViolation.
 
@@ -69,19 +72,23 @@ def establish(portal: Portal, config: LoginConfig, tally: Tally = PROCESS) -> Li
     config = dataclasses.replace(config, options=options)
     deadline = Deadline(options.login_timeout)
     here = portal
+    states = states or States(tally)
     for _ in range(MAX_REDIRECTS + 1):
-        stream = connect(here, deadline, congestion=options.congestion, tally=tally)
+        stream = _dial(here, deadline, options.congestion, tally, states)
         try:
             outcome = _login(stream, config)
             if isinstance(outcome, Negotiated):
                 tally.add("login_ok")
+                states.logged_in()
                 return Link(here, outcome, stream.release(), stream.tap)
         except SwdError as error:
             _note_failure(error, here, tally)
+            states.not_logged_in()
             raise
         finally:
             stream.close()
         tally.add("conn_close")
+        states.not_logged_in(redirected=True)
         tally.add("redirect_perm" if outcome.permanent else "redirect_temp")
         kind = "permanent" if outcome.permanent else "temporary"
         messages.say(_log, "SWD_LOG_REDIRECTED", portal=here, kind=kind, there=outcome.portal)
@@ -89,6 +96,17 @@ def establish(portal: Portal, config: LoginConfig, tally: Tally = PROCESS) -> Li
     raise LoginRefused(
         f"{portal} redirects in a circle: {MAX_REDIRECTS} redirects led to {here}, and that redirects again"
     )
+
+
+def _dial(portal: Portal, deadline: Deadline, congestion: str | None, tally: Tally, states: States) -> Stream:
+    states.dialling()
+    try:
+        stream = connect(portal, deadline, congestion=congestion, tally=tally)
+    except BaseException:
+        states.not_logged_in()
+        raise
+    states.connected()
+    return stream
 
 
 def _note_failure(error: SwdError, portal: Portal, tally: Tally) -> None:

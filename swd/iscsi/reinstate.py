@@ -20,6 +20,7 @@ from swd import messages
 from swd._fastpath import Pump
 from swd.errors import BadDescriptor, ConnectionLost, ProtocolViolation, SwdError
 from swd.iscsi.connection import Link, establish
+from swd.iscsi.states import States
 from swd.iscsi.tally import PROCESS, Tally
 from swd.proto import recovery
 from swd.proto.login import LoginConfig
@@ -44,6 +45,7 @@ class Reinstatement:
         verify: Verify,
         adopt: Callable[[Link], object],
         tally: Tally = PROCESS,
+        states: States | None = None,
     ) -> None:
         self._portal = portal
         self._config = config
@@ -51,6 +53,7 @@ class Reinstatement:
         self._verify = verify
         self._adopt = adopt
         self._tally = tally
+        self._states = states or States(tally)
         self._stopped = threading.Event()
         self._lock = threading.Lock()  # guards _running; nothing is called under it but `Pump.down`
         self._running = False
@@ -87,6 +90,7 @@ class Reinstatement:
             if not self._stopped.is_set():
                 self._tally.add("recovery_fail")
                 messages.say(_log, "ISCSI_LOG_TARGET_OFFLINE_EVENT", portal=self._portal, why=error)
+            self._states.ended()
             self._pump.give_up(error)
         except BaseException as error:  # a fault of ours: nobody may wait for ever because this thread died of it
             self._pump.give_up(ConnectionLost(f"the session with {self._portal} could not be brought back: {error!r}"))
@@ -131,7 +135,10 @@ class Reinstatement:
         options = self._config.options
         patience = min(options.login_timeout, max(self._left(), 0.1))
         link = establish(
-            self._portal, replace(self._config, options=replace(options, login_timeout=patience)), self._tally
+            self._portal,
+            replace(self._config, options=replace(options, login_timeout=patience)),
+            self._tally,
+            self._states,
         )
         if link.negotiated.target_portal_group_tag != self._group:
             # Another portal group is another I_T nexus: the old one's tasks may still be at work (RFC 7143 4.4.3.1).
@@ -143,6 +150,7 @@ class Reinstatement:
         self._verify()
         self._completed = self._pump.statistics()["completed"]  # what the units said of themselves is no progress
         self.count += 1
+        self._states.resumed()
         messages.say(_log, "SWD_LOG_SESSION_BACK", portal=self._portal, replayed=len(orders.replay))
         self._pump.resume()
         return True

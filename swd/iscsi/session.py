@@ -25,6 +25,7 @@ from swd.iscsi import keeper
 from swd.iscsi.connection import Link, establish, pump_for
 from swd.iscsi.keepalive import Keepalive
 from swd.iscsi.reinstate import Reinstatement
+from swd.iscsi.states import States
 from swd.iscsi.tally import LATENCIES, PROCESS, RETIRED, Histogram, Tally
 from swd.iscsi.task import Task, result_of
 from swd.iscsi.textual import exchange
@@ -119,7 +120,8 @@ class Session:
         self._process = os.getpid()
         self._recorder: Recorder | None = None
         self._told_of_violation = False
-        link = establish(portal, self._config, self.tally)
+        self._states = States(self.tally)
+        link = establish(portal, self._config, self.tally, self._states)
         self._adopt(link)
         comes_back = target_name is not None and options.replacement_timeout > 0
         self._pump = pump_for(link, options, on_event=self._on_event, on_down=self._on_down if comes_back else None)
@@ -127,7 +129,13 @@ class Session:
         if trace is not None and link.tap is not None:
             self._recorder = Recorder(trace, self._pump, link.tap)
         self._recovery = Reinstatement(
-            portal, self._config, self._pump, verify=self._verify_units, adopt=self._adopt, tally=self.tally
+            portal,
+            self._config,
+            self._pump,
+            verify=self._verify_units,
+            adopt=self._adopt,
+            tally=self.tally,
+            states=self._states,
         )
         self._keepalive = Keepalive(self._pump)
         self._closed = False
@@ -144,6 +152,7 @@ class Session:
 
     def _on_down(self) -> None:
         self.tally.add("conn_close")
+        self._states.lost()
         messages.say(_log, "SWD_LOG_CONNECTION_LOST", portal=self.portal, why=self._pump.fault)
         self._recovery.begin(self.parameters)
 
@@ -409,13 +418,21 @@ class Session:
         all the same.
         """
         try:
-            request = pdu.LogoutRequest(itt=0, reason=0)
-            self._pump.control(request.pack(), answer=Opcode.LOGOUT_RESPONSE, timeout=timeout)
+            self._log_out(pdu.LogoutRequest(itt=0, reason=0), timeout)
         except SwdError as error:
             self.tally.add("logout_wait_fail")
             messages.say(_log, "SWD_LOG_LOGOUT_FAILED", portal=self.portal, why=error)
         finally:
             self._shut()
+
+    def _log_out(self, request: pdu.LogoutRequest, timeout: float) -> None:
+        """One Logout on the connection in use, answered within `timeout` seconds."""
+        self._states.leaving()
+        answer = self._pump.control(request.pack(), answer=Opcode.LOGOUT_RESPONSE, timeout=timeout)
+        response = pdu.LogoutResponse.unpack(answer.bhs).response
+        if response:
+            raise Unsupported(f"the target does not log out: response {response} (RFC 7143 11.15.1)")
+        self._states.left()
 
     def close(self, force: bool = False) -> None:
         """Logs out if the link is alive and not `force`, and closes. Threads that wait on this session get
@@ -436,6 +453,7 @@ class Session:
         self._pump.close()
         if first and self._process == os.getpid():  # a forked child touches no lock: the parent may have held it
             self.trace(None)
+            self._states.ended()
             self._retire(down)
 
     def _retire(self, down: bool) -> None:
@@ -473,6 +491,15 @@ class Session:
         faults by name, and the session's own events.
         """
         return self._counted() | self.tally.counts()
+
+    @property
+    def states(self) -> dict[str, object]:
+        """Where it stands in the tables of docs/states.md: `session`, `connection`, `recovery`, and the last `labels`
+        of RFC 7143, oldest first.
+        """
+        if not self._pump.alive:
+            self._states.ended()
+        return self._states.record()
 
     def _counted(self) -> dict[str, int]:
         """What is counted in C, and what recovery counts."""
@@ -520,9 +547,9 @@ class Session:
     def _answer_logout_request(self) -> None:
         """The target asks us to go (RFC 7143 11.9.1): close the connection properly, then come back as after a loss."""
         epoch = self._pump.epoch
+        self._states.asked_to_leave()
         with contextlib.suppress(SwdError):
-            request = pdu.LogoutRequest(itt=0, reason=1)
-            self._pump.control(request.pack(), answer=Opcode.LOGOUT_RESPONSE, timeout=LOGOUT_TIMEOUT)
+            self._log_out(pdu.LogoutRequest(itt=0, reason=1), LOGOUT_TIMEOUT)
         self._pump.cut(ConnectionLost(f"{self.portal} asked for a logout"), epoch)
 
     def _on_event(self, event: Event) -> None:

@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from swd.errors import InvalidArgument, LoginRefused, ProtocolViolation, SwdError
 from swd.proto import chap as _chap
-from swd.proto import names, pdu, serial, text
+from swd.proto import fsm, names, pdu, serial, text
 from swd.proto.authentication import Authentication
 from swd.proto.keys import Value
 from swd.proto.negotiate import Initiator
@@ -33,6 +33,7 @@ from swd.values import Chap, Negotiated, Portal
 
 SECURITY, OPERATIONAL, FULL_FEATURE = 0, 1, 3  # CSG and NSG (11.12.3)
 STAGES = {SECURITY: "security", OPERATIONAL: "operational"}
+_CODES = {fsm.SECURITY: SECURITY, fsm.OPERATIONAL: OPERATIONAL, fsm.FULL_FEATURE: FULL_FEATURE}
 MAX_EXCHANGES = 32  # requests in one login; a plain one takes 2, mutual CHAP 4
 LOGIN_SEGMENT = 8192  # bytes of a data segment until the receiver declared another length (13.12)
 MIN_CHALLENGE = 16  # bytes of a challenge of ours
@@ -106,7 +107,7 @@ class LoginMachine:
         self._authentication = _authentication(config, chap_id, challenge)
         self._negotiation = Initiator(config.options, discovery=config.discovery, leading=config.tsih == 0)
         self._collector = text.Collector()
-        self._stage = SECURITY
+        self._walk = fsm.Walk(fsm.LOGIN)
         self._queue: list[bytes] = []  # pieces of our text that wait for their turn
         self._last: pdu.LoginRequest | None = None
         self._exchanges = 0
@@ -170,6 +171,7 @@ class LoginMachine:
 
     def _stay(self, pairs: Pairs) -> bytes:
         """The target is not through with this stage."""
+        self._walk.step("T=0")
         return self._request(self._hear(pairs))
 
     def _transit(self, response: pdu.LoginResponse, pairs: Pairs) -> Step:
@@ -177,9 +179,23 @@ class LoginMachine:
         if self._stage == SECURITY:
             # The one door out of the security stage.
             _demand(self._authentication.done, "leaves the security stage before it is through", "6.3.2")
-            self._stage = OPERATIONAL
+            self._walk.step("T=1")
             return self._request(replies + self._negotiation.offers())
-        return self._negotiated(response)
+        done = self._negotiated(response)
+        self._walk.step("T=1")
+        return done
+
+    @property
+    def _stage(self) -> int:
+        """CSG."""
+        return _CODES[self._walk.state]
+
+    @property
+    def _following(self) -> int:
+        """NSG."""
+        row = fsm.LOGIN.row(self._walk.state, "T=1")
+        assert row is not None
+        return _CODES[row.to]
 
     @property
     def _ready(self) -> bool:
@@ -207,12 +223,11 @@ class LoginMachine:
         self._exchanges += 1
         if self._exchanges > MAX_EXCHANGES:
             raise ProtocolViolation(f"the target draws the login out over {MAX_EXCHANGES} rounds", clause="6.3")
-        following = OPERATIONAL if self._stage == SECURITY else FULL_FEATURE
         self._last = pdu.LoginRequest(
             transit=transit,
             continued=continued,
             csg=self._stage,
-            nsg=following if transit else 0,
+            nsg=self._following if transit else 0,
             isid=self._config.isid,
             tsih=self._config.tsih,
             itt=self._config.itt,

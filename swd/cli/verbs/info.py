@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 TIMERS: Final = ("timeout", "login_timeout", "replacement_timeout")
+STATES: Final = {"session_state": "session", "connection_state": "connection", "labels": "labels"}  # of docs/states.md
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ def _remote(call: Call, dev: str, parsed: IscsiDev) -> Device:
     with connect(call, parsed) as session:
         facts: dict[str, object] = {"portal": str(parsed.portal), "lun": lun_text(parsed.lun)}
         facts |= render.plain(session.parameters)
+        states = session.states
+        facts |= {name: states[key] for name, key in STATES.items()}
         timers = {name: getattr(session.options, name) for name in TIMERS}
         whole = session.unit(parsed.lun, writable=False)
         with partition.of(whole, session.options.partition, dev) as disk:

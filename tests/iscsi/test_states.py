@@ -4,6 +4,7 @@ reports that come late, twice, or in the wrong order."""
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -46,6 +47,34 @@ def reset(session: swd.Session) -> None:
     """The link dies under the session."""
     with socket.socket(fileno=os.dup(session._pump.fileno())) as sock:
         sock.shutdown(socket.SHUT_RDWR)
+
+
+class Witness(logging.Handler):
+    """What the session says of itself at the moment of a message."""
+
+    def __init__(self, session: swd.Session, symbol: str) -> None:
+        super().__init__()
+        self.session = session
+        self.symbol = symbol
+        self.seen: list[dict[str, object]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "symbol", "") == self.symbol:
+            self.seen.append(self.session.states)
+
+
+def test_a_loss_is_seen_at_once(comes_back: None, server: TargetServer) -> None:
+    with swd.connect(str(server.portal), NAME) as session:
+        witness = Witness(session, "SWD_LOG_CONNECTION_LOST")
+        logging.getLogger("swd").addHandler(witness)
+        try:
+            reset(session)
+            session.execute(bytes(6), lun=0)
+        finally:
+            logging.getLogger("swd").removeHandler(witness)
+    (seen,) = witness.seen
+    assert (seen["session"], seen["connection"]) == (fsm.SESSION_FAILED, fsm.CLEANUP_WAIT)
+    assert seen["recovery"] == fsm.PAUSING
 
 
 def test_connect_loss_reinstatement_logout(comes_back: None, server: TargetServer) -> None:

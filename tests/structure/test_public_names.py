@@ -32,8 +32,8 @@ MEMBERS = {
         {"discard", "zero"},
     ),
     "Session": (
-        {"unit", "luns", "execute", "submit", "ping", "text", "abort", "parameters", "statistics", "states", "logout", "close"}
-        | {"__enter__", "__exit__"},
+        {"unit", "luns", "execute", "submit", "ping", "text", "abort", "parameters", "statistics", "states", "logout"}
+        | {"close", "__enter__", "__exit__"},
         {"abort_task_set", "clear_task_set", "lun_reset", "target_warm_reset", "target_cold_reset", "add_connection"},
     ),
 }

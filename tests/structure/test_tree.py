@@ -64,6 +64,7 @@ def lines_with(pattern: re.Pattern[str]) -> list[str]:
     return [
         f"{path}:{number}: {line.strip()}"
         for path in files()
+        if path.suffix != ".xz"
         for number, line in enumerate(text(path).splitlines(), 1)
         if pattern.search(line)
     ]

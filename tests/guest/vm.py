@@ -41,7 +41,8 @@ def _boots(with_: str) -> bool:
 def machine(memory: int = 512, accelerated: str = "") -> list[str]:
     """The part of qemu's command line that all guests share."""
     return ["qemu-system-x86_64", "-accel", accelerated or accelerator(), "-cpu", "max", "-smp", "2", "-M", "q35",
-            "-m", str(memory), "-nodefaults", "-display", "none", "-no-reboot", "-device", "virtio-rng-pci"]  # fmt: skip
+            "-m", str(memory), "-nodefaults", "-display", "none", "-no-reboot",
+            "-device", "virtio-rng-pci"]  # fmt: skip
 
 
 def disk(path: Path, *, serial: str = "") -> list[str]:

@@ -64,5 +64,5 @@ soak-control: build
 
 clean:
 	@rm -rf .venv .build build dist htmlcov .coverage .coverage.* *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@rm -f swd/*.so swd/_crc32c.c swd/_engine.c swd/_fastpath.c
+	@rm -f swd/*.so swd/_crc32c.c swd/_engine.c swd/_fastpath.c swd/_asyncqueue.c
 	@find swd tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

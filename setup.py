@@ -19,6 +19,7 @@ SOURCES = {
     "swd._crc32c": ["swd/_crc32c.pyx", *(f"swd/_crc32c_{part}.c" for part in ("kernels", "sse42", "avx512", "armv8"))],
     "swd._engine": ["swd/_engine.pyx"],
     "swd._fastpath": ["swd/_fastpath.pyx"],
+    "swd._asyncqueue": ["swd/_asyncqueue.pyx"],
 }
 FLAGS = [
     "-O1" if COVERAGE else "-O3",

@@ -46,9 +46,10 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605  (one list, not two)
+__all__ = sorted([*_HOME_OF, "aio"])  # noqa: PLE0605  (one list, not two)
 
 if TYPE_CHECKING:  # type checkers cannot follow `__getattr__`; tests/driver holds this to the list above
+    from swd import aio as aio
     from swd._crc32c import crc32c as crc32c
     from swd.disk import Disk as Disk
     from swd.driver.plain import connect as connect
@@ -86,6 +87,8 @@ if TYPE_CHECKING:  # type checkers cannot follow `__getattr__`; tests/driver hol
 
 def __getattr__(name: str) -> object:
     home = _HOME_OF.get(name)
+    if name == "aio":
+        return import_module("swd.aio")
     if home is None:
         raise AttributeError(f"module 'swd' has no attribute {name!r}")
     value = getattr(import_module(home), name)

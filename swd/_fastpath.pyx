@@ -82,6 +82,7 @@ from swd._sys cimport (
     swd_receive,
     swd_send,
     swd_set_receive_slice,
+    swd_wake,
     swd_watch_forks,
 )
 from swd._wire cimport put16, put32, put64
@@ -96,51 +97,8 @@ cdef enum:
     NO_TAG = 0xFFFFFFFF
     ODD_LIMIT = 64              # odd completions that a batch keeps before it hands them to Python
 
-# How a stretch of waiting ends.
-cdef enum Ended:
-    COMPLETE
-    DEAD
-    LOOK                        # somebody with the GIL should look at signals, events and deadlines
-
 if swd_watch_forks() != 0:
     raise ImportError("pthread_atfork failed: no memory")
-
-
-cdef struct Waiter:
-    pthread_cond_t cond
-    Waiter *next
-    Waiter *before
-    int64_t pending             # its tasks that have not ended
-    bint ahead                  # its commands belong to recovery: it does not sleep through a loss
-    int64_t low                 # it is woken when no more than this many are pending
-    Task *done                  # its tasks that have ended
-
-
-cdef struct Request:
-    # A command or a control PDU before it has a task.
-    uint8_t lun[8]
-    uint8_t cdb[16]
-    const uint8_t *out_buf
-    uint8_t *in_buf
-    uint32_t out_len, in_len
-    const uint8_t *bhs          # a control PDU, else NULL
-    uint8_t answer
-    bint ahead
-    uint32_t itt
-    double timeout
-
-
-cdef struct Batch:
-    bint write
-    uint8_t lun[8]
-    const int64_t *lbas
-    uint8_t *buffer
-    int64_t count, next
-    uint32_t blocks, size       # of one I/O: blocks, bytes
-    int queue_depth
-    double timeout
-    Task *odd                   # ended, but not plainly GOOD
-    int odd_count
 
 
 cdef bint may_return(int code) noexcept nogil:
@@ -171,20 +129,6 @@ cdef class Pump:
     `on_event` is called with each Event, `on_down` with nothing when the link is lost, by whichever thread is waiting,
     without the lock. Without `on_down` a lost link is the end.
     """
-
-    cdef Engine engine
-    cdef object on_event, on_down, on_tape
-    cdef bint told_down
-    cdef int fd
-    cdef pthread_mutex_t lock
-    cdef pthread_cond_t moved   # the reader came out of a caller's buffer
-    cdef Waiter *waiters
-    cdef bint reading, blocked, closing, can_recover
-    cdef int receiving_slot
-    cdef int users
-    cdef unsigned born
-    cdef readonly unsigned epoch    # counts the connections of this pump
-    cdef uint64_t sends, receives
 
     def __cinit__(self, Engine engine not None, int fd, on_event=None, on_down=None):
         self.fd = -1
@@ -298,7 +242,7 @@ cdef class Pump:
                 waiter.done = task
                 waiter.pending -= 1
                 if waiter.pending <= waiter.low:
-                    pthread_cond_signal(&waiter.cond)
+                    self.wake(waiter)
             task = self.engine.take_done()
 
     cdef void die(self, int code, int64_t detail) noexcept nogil:
@@ -313,8 +257,23 @@ cdef class Pump:
     cdef void wake_all(self) noexcept nogil:
         cdef Waiter *waiter = self.waiters
         while waiter != NULL:
-            pthread_cond_signal(&waiter.cond)
+            self.wake(waiter)
             waiter = waiter.next
+
+    cdef void wake(self, Waiter *waiter) noexcept nogil:
+        if waiter.wake_fd == 0:
+            pthread_cond_signal(&waiter.cond)
+        elif not waiter.told:
+            waiter.told = True
+            swd_wake(waiter.wake_fd)
+
+    cdef void pass_role(self) noexcept nogil:
+        """Wakes a thread that may read now. An event loop needs no waking: it sees what comes by itself."""
+        cdef Waiter *waiter = self.waiters
+        while waiter != NULL and waiter.wake_fd != 0:
+            waiter = waiter.next
+        if waiter != NULL and not self.reading:
+            pthread_cond_signal(&waiter.cond)
 
     # ---- waiters: lock held ----------------------------------------------------------------------------------------
 
@@ -344,8 +303,7 @@ cdef class Pump:
             me.before.next = me.next
         else:
             self.waiters = me.next
-        if not self.reading and self.waiters != NULL:
-            pthread_cond_signal(&self.waiters.cond)
+        self.pass_role()
         pthread_cond_destroy(&me.cond)
         self.part()
 
@@ -848,6 +806,7 @@ cdef class Pump:
             if not self.reading and self.engine.fault_code == OK:
                 self.receive(0)
                 self.flush(swd_now())
+                self.pass_role()
             self.part()
             pthread_mutex_unlock(&self.lock)
         if self.engine.event_count:

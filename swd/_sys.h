@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -93,6 +94,15 @@ static inline int swd_set_receive_slice(int fd, double seconds)
 {
     struct timeval t = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
     return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
+}
+
+/* Makes an eventfd, or the reading end of a pipe whose writing end this is, readable. A full pipe is readable already. */
+static inline void swd_wake(int fd)
+{
+    uint64_t one = 1;
+    if (write(fd, &one, sizeof one) < 0) {
+        /* EAGAIN: it is awake */
+    }
 }
 
 /* Counts forks in the child: an object that was born under another count belongs to the parent. */

@@ -30,5 +30,6 @@ cdef extern from "_sys.h" nogil:
     int swd_poll(int fd, int want_write, double seconds)
     int swd_poll_write(int fd, double seconds)
     int swd_set_receive_slice(int fd, double seconds)
+    void swd_wake(int fd)
     int swd_watch_forks()
     unsigned swd_fork_generation()

@@ -44,8 +44,18 @@ class Disk:
     write that returned is with the target, in its cache until `flush`.
     """
 
-    def __init__(self, unit: BlockUnit, *, writable: bool, on_close: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        unit: BlockUnit,
+        *,
+        writable: bool,
+        on_close: Callable[[], object] | None = None,
+        stable_writes: bool | None = None,
+    ) -> None:
         """`on_close` is called once, by `close`; the unit itself is not closed, as other Disks may stand on it.
+
+        `stable_writes`: what is written is copied first, so that it may be changed meanwhile; None: as the caller's
+        kind of call has it by default (blocking calls: no).
 
         Raises MediumError with EROFS for `writable` on a write-protected medium.
         """
@@ -53,6 +63,7 @@ class Disk:
             raise MediumError("the medium is write protected: open it for reading", errno=errno.EROFS)
         self.unit = unit
         self.writable = writable
+        self.stable_writes = stable_writes
         self._on_close = on_close
         self._block_size = unit.block_size
         self._size = unit.blocks * unit.block_size
@@ -60,6 +71,10 @@ class Disk:
         self._single = min(unit.max_transfer, COMMAND_BYTES)
         self._since: int | None = None  # the unit's cache losses when the oldest write not yet flushed began
         self._since_lock = threading.Lock()  # guards _since; nothing is called under it
+
+    @property
+    def is_open(self) -> bool:
+        return self._end >= 0
 
     @property
     def size(self) -> int:
@@ -118,6 +133,8 @@ class Disk:
     def pwrite(self, data: Buffer, offset: int) -> int:
         """Write all of a contiguous buffer, which must not change meanwhile; the number of its bytes."""
         view, offset = memoryview(data), index(offset)
+        if self.stable_writes and not isinstance(data, bytes):
+            view = memoryview(bytes(view))
         length = view.nbytes
         self._require_room(offset, length)
         if length:
@@ -207,7 +224,7 @@ class Disk:
         """
         self._require_writable()
         starts = int64_offsets(offsets)
-        view = memoryview(data)
+        view = memoryview(bytes(data) if self.stable_writes else data)
         size, rest = divmod(view.nbytes, len(starts) or 1)
         if rest or (size and not len(starts)):
             raise InvalidArgument(f"{view.nbytes} bytes of data are not {len(starts)} equal parts")

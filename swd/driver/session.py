@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -54,7 +55,9 @@ class Session(_session.Session):
         held = self._hold(field)
         try:
             writable = not held.unit.read_only if writable is None else writable
-            return Disk(held.unit, writable=writable, on_close=lambda: self._let_go(field, held, on_close))
+            stable = {"copy": True, "none": False}.get(self.options.stable_writes or "")
+            let_go = functools.partial(self._let_go, field, held, on_close)
+            return Disk(held.unit, writable=writable, on_close=let_go, stable_writes=stable)
         except BaseException:
             self._let_go(field, held, None)
             raise

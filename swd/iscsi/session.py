@@ -24,6 +24,7 @@ from swd.errors import ConnectionLost, DeadlineExceeded, InvalidArgument, Protoc
 from swd.iscsi import keeper
 from swd.iscsi.connection import Link, establish, pump_for
 from swd.iscsi.keepalive import Keepalive
+from swd.iscsi.loopqueue import LoopQueue
 from swd.iscsi.reinstate import Reinstatement
 from swd.iscsi.states import States
 from swd.iscsi.tally import LATENCIES, PROCESS, RETIRED, Histogram, Tally
@@ -39,6 +40,8 @@ from swd.proto.pdu import Opcode
 from swd.values import RESERVED_TAG, Chap, Event, Negotiated, Portal, ScsiResult
 
 if TYPE_CHECKING:
+    import asyncio
+
     from typing_extensions import Buffer
 
 _log = logging.getLogger(__name__)
@@ -257,6 +260,10 @@ class Session:
                 write, field, lbas, blocks, buffer, queue_depth=queue_depth, timeout=self._timeout(timeout)
             )
         return [(index, end if isinstance(end, SwdError) else result_of(end, None)) for index, end in odd]
+
+    def loop_queue(self, loop: asyncio.AbstractEventLoop) -> LoopQueue:
+        """The session's I/O as futures of a running event loop; made and used in its thread, closed by its owner."""
+        return LoopQueue(self._pump, loop, self._expired)
 
     # ---- deadlines and task management --------------------------------------------------------------------------
 

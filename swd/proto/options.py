@@ -59,7 +59,7 @@ class Options:
     queue_depth: int = 32
     congestion: str | None = None
     cache_loss: str = "standard"
-    stable_writes: str = "none"
+    stable_writes: str | None = None
     path_settle: float = 5.0
     failover_fence: str = "none"
     partition: int | None = None
@@ -133,9 +133,8 @@ TABLE: tuple[Row, ...] = (
     Row(
         "stable_writes",
         "word",
-        "copy: the caller may change a buffer while it is written",
+        "copy: the caller may change a buffer while it is written (the default for asyncio and FUSE); none: it may not",
         words=("none", "copy"),
-        built=("none",),
     ),
     Row("path_settle", "seconds", "rest between the loss of a path and replay on another", 0, 600),
     Row(

@@ -29,6 +29,15 @@ class RangeLock:
     def modify(self, first: int, count: int) -> _Entry:
         return _Entry(self, first, first + count, True)
 
+    def try_write(self, first: int, count: int) -> _Entry | None:
+        """For those who may not wait: a `write` that is held already (`leave` ends it), or None if it had to wait."""
+        entry = self.write(first, count)
+        with self._changed:
+            if any(entry.conflicts(earlier) for earlier in self._queue):
+                return None
+            self._queue.append(entry)
+        return entry
+
     @property
     def waiting(self) -> int:
         """How many threads wait at this moment."""
@@ -73,10 +82,13 @@ class _Entry:
     def conflicts(self, other: _Entry) -> bool:
         return (self.modifies or other.modifies) and self.first < other.end and other.first < self.end
 
+    def leave(self) -> None:
+        self._lock._leave(self)
+
     def __enter__(self) -> None:
         self._lock._enter(self)
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._lock._leave(self)
+        self.leave()

@@ -91,14 +91,14 @@ class LogicalUnit:
         blocks = len(buffer) // self.block_size
         result = self._read(self.lun, lba, blocks, buffer, self.timeout)
         if result is not None:
-            self._settle(False, lba, buffer, result)
+            self.settle(False, lba, buffer, result)
 
     def write_blocks(self, lba: int, buffer: Buffer) -> None:
         """Write `buffer` (bytes, whole blocks, at most `max_transfer`) from block `lba` on."""
         blocks = len(buffer) // self.block_size
         result = self._write(self.lun, lba, blocks, buffer, self.timeout)
         if result is not None:
-            self._settle(True, lba, buffer, result)
+            self.settle(True, lba, buffer, result)
 
     def batch(self, write: bool, lbas: Buffer, buffer: Buffer, *, queue_depth: int) -> list[tuple[int, SwdError]]:
         """Many I/Os of one size: `lbas` is a C-contiguous int64 buffer, I/O i has the i-th equal part of `buffer`.
@@ -119,7 +119,7 @@ class LogicalUnit:
                 failures.append((index, result))
                 continue
             try:
-                self._settle(write, starts[index], view[index * size : (index + 1) * size], result)
+                self.settle(write, starts[index], view[index * size : (index + 1) * size], result)
             except SwdError as error:
                 failures.append((index, error))
         return failures
@@ -165,8 +165,11 @@ class LogicalUnit:
         """Refuse further I/O. The session is its owner's to close."""
         self._refuse(lambda: BadDescriptor("the logical unit is closed: open the device again"))
 
-    def _settle(self, write: bool, lba: int, buffer: Buffer, result: ScsiResult) -> None:
-        """Bring a transfer that did not end plainly GOOD to an end: it returns with all bytes moved, or raises."""
+    def settle(self, write: bool, lba: int, buffer: Buffer, result: ScsiResult) -> None:
+        """Bring a transfer that did not end plainly GOOD to an end: it returns with all bytes moved, or raises.
+
+        Also for those who send their READs and WRITEs by themselves.
+        """
         blocks = len(buffer) // self.block_size
         command = (cdb.write if write else cdb.read)(lba, blocks)
 
@@ -248,6 +251,11 @@ class LogicalUnit:
 
         self._refusal = refusal
         self._read = self._write = self._batch = refuse
+
+    @property
+    def gone(self) -> bool:
+        """Whether every call is refused: closed, or another disk than the one that was opened."""
+        return self._refusal is not None
 
     def _refuse_if_gone(self) -> None:
         if self._refusal is not None:

@@ -36,7 +36,13 @@ OWN_FOLDERS = {
     "soak",
     "structure",
 }
-MIRRORS = {"target_server": "target", "crc": "_crc32c.pyx", "engine": "_engine.pyx", "pump": "_fastpath.pyx"}
+MIRRORS = {
+    "target_server": "target",
+    "asyncqueue": "_asyncqueue.pyx",
+    "crc": "_crc32c.pyx",
+    "engine": "_engine.pyx",
+    "pump": "_fastpath.pyx",
+}
 
 
 def load(path: Path) -> ModuleType:

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The I/O of one event loop on one pump: a future for each, completed here when the answer has come.
+
+The loop is a waiter that never sleeps. `read`, `read_into` and `write` only queue; `flush`, called once a turn of the loop, sends
+what all of them queued in one system call; `poll`, called when the descriptor is readable, receives once and completes the
+futures. Where a thread has the reader role, that thread receives, and a byte to the wake-up descriptor calls the loop.
+
+A future ends with the bytes, or their number, if the command ended plainly GOOD; else with what there is to look at (a Completion,
+or the error of a command that was not sent again), which is for the policy above. A command past its deadline is let go of: its future
+has the error, and `overdue` returns it, because somebody has to see that the target forgets the command.
+
+All methods belong to the loop's thread. A buffer is pinned until its command has ended or is dropped.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from swd._engine cimport DONE, FREE, OK, Task
+from swd._fastpath cimport Pump, Waiter, read_or_write
+from swd._sys cimport pthread_mutex_lock, pthread_mutex_unlock, swd_fork_generation, swd_now
+from swd._wire cimport put64
+
+from swd.errors import DeadlineExceeded
+
+
+@cython.freelist(256)
+cdef class Pending:
+    """One I/O under way: its `future`, and what must stay where it is until it ends."""
+
+    cdef readonly object future
+    cdef readonly uint64_t lun
+    cdef object result
+    cdef uint32_t itt
+    cdef int slot
+    cdef Py_buffer view
+    cdef bint pinned
+
+    cdef void unpin(self):
+        self.result = None
+        if self.pinned:
+            self.pinned = False
+            PyBuffer_Release(&self.view)
+
+    def __dealloc__(self):
+        if self.pinned:
+            PyBuffer_Release(&self.view)
+
+
+@cython.no_gc_clear  # __dealloc__ needs the pump: it has a pointer to the waiter
+cdef class AsyncQueue:
+    """AsyncQueue(pump, new_future, wake_fd): `new_future` makes a future of the loop; `wake_fd` is written to when
+    another thread has ended an I/O of this queue, or the connection has changed.
+    """
+
+    cdef Pump pump
+    cdef object new_future
+    cdef Waiter me
+    cdef bint joined
+    cdef list entries
+
+    def __cinit__(self, Pump pump not None, new_future, int wake_fd):
+        pump.check()
+        self.pump = pump
+        self.new_future = new_future
+        self.entries = [None] * pump.engine.slots
+        with nogil:
+            pthread_mutex_lock(&pump.lock)
+            pump.join(&self.me)
+            self.me.wake_fd = wake_fd
+            self.me.low = 1 << 40  # it is woken at each end
+            pthread_mutex_unlock(&pump.lock)
+        self.joined = True
+
+    def __dealloc__(self):
+        if self.joined:
+            self.leave()
+
+    cdef void leave(self):
+        cdef Pump pump = self.pump
+        self.joined = False
+        if pump.born != swd_fork_generation():
+            return
+        with nogil:
+            pthread_mutex_lock(&pump.lock)
+            pump.leave(&self.me)
+            pthread_mutex_unlock(&pump.lock)
+
+    # ---- submitting ---------------------------------------------------------------------------------------------
+
+    def read(self, uint64_t lun, uint64_t lba, uint32_t blocks, uint32_t size, double timeout):
+        """Queues a READ of `size` bytes; its Pending, or None if every slot of the engine is taken."""
+        cdef Pending one = Pending.__new__(Pending)
+        one.result = PyBytes_FromStringAndSize(NULL, size)  # nobody sees it before it is whole
+        return self.start(one, False, lun, lba, blocks, <uint8_t *>PyBytes_AS_STRING(one.result), size, timeout)
+
+    def read_into(self, uint64_t lun, uint64_t lba, uint32_t blocks, buffer, double timeout):
+        """As `read`, into a writable buffer of exactly that many blocks."""
+        cdef Pending one = Pending.__new__(Pending)
+        PyObject_GetBuffer(buffer, &one.view, PyBUF_WRITABLE)
+        one.pinned = True
+        one.result = one.view.len
+        return self.start(
+            one, False, lun, lba, blocks, <uint8_t *>one.view.buf, <uint32_t>one.view.len, timeout
+        )
+
+    def write(self, uint64_t lun, uint64_t lba, uint32_t blocks, data, double timeout):
+        """Queues a WRITE of a buffer of exactly that many blocks, which must not change until it has ended."""
+        cdef Pending one = Pending.__new__(Pending)
+        PyObject_GetBuffer(data, &one.view, PyBUF_SIMPLE)
+        one.pinned = True
+        one.result = one.view.len
+        return self.start(one, True, lun, lba, blocks, <uint8_t *>one.view.buf, <uint32_t>one.view.len, timeout)
+
+    cdef object start(
+        self, Pending one, bint write, uint64_t lun, uint64_t lba, uint32_t blocks, uint8_t *buffer, uint32_t size,
+        double timeout,
+    ):
+        cdef Pump pump = self.pump
+        cdef Task *task
+        cdef uint8_t cdb[16]
+        cdef uint8_t field[8]
+        pump.check()
+        put64(field, lun)
+        read_or_write(cdb, write, lba, blocks)
+        # The lock is never held in a wait, nor by anybody who waits for the GIL: the GIL may be kept.
+        pthread_mutex_lock(&pump.lock)
+        if write:
+            task = pump.engine.start(field, cdb, buffer, size, NULL, 0, timeout, swd_now())
+        else:
+            task = pump.engine.start(field, cdb, NULL, 0, buffer, size, timeout, swd_now())
+        if task != NULL:
+            task.waiter = &self.me
+            self.me.pending += 1
+            one.itt = task.itt
+            one.slot = <int>(task - pump.engine.tasks)
+        else:
+            pump.engine.slot_waits += 1
+        pthread_mutex_unlock(&pump.lock)
+        if task == NULL:
+            return None
+        one.lun = lun
+        one.future = self.new_future()
+        self.entries[one.slot] = one
+        return one
+
+    def drop(self, Pending one not None):
+        """Nobody wants its outcome: the buffer is free on return. The target is not told."""
+        cdef Pump pump = self.pump
+        if self.entries[one.slot] is not one:
+            return
+        self.entries[one.slot] = None
+        if pump.born == swd_fork_generation():
+            with nogil:
+                pthread_mutex_lock(&pump.lock)
+                self.let_go(one.itt)
+                pthread_mutex_unlock(&pump.lock)
+        one.unpin()
+
+    cdef void let_go(self, uint32_t itt) noexcept nogil:
+        cdef Task *task = self.pump.engine.find(itt)
+        if task == NULL or task.waiter != <void *>&self.me or self.pump.has_ended(&self.me, task):
+            return
+        self.pump.let_go(task)
+        if self.pump.engine.find(itt) != task or not self.pump.has_ended(&self.me, task):
+            self.me.pending -= 1
+
+    # ---- the loop's turns ---------------------------------------------------------------------------------------
+
+    def flush(self):
+        """Sends what is queued, as far as the socket takes it. True if it took all."""
+        cdef Pump pump = self.pump
+        cdef bint all_of_it
+        pump.check()
+        with nogil:
+            pthread_mutex_lock(&pump.lock)
+            pump.users += 1
+            pump.flush(swd_now())
+            all_of_it = not pump.blocked
+            pump.part()
+            pthread_mutex_unlock(&pump.lock)
+        return all_of_it
+
+    def poll(self):
+        """Receives once if no thread is at it, and completes what has ended; how many that were."""
+        cdef Pump pump = self.pump
+        cdef Task *ended
+        if pump.born != swd_fork_generation():
+            pump.check()
+        with nogil:
+            pthread_mutex_lock(&pump.lock)
+            pump.users += 1
+            self.me.told = True  # what ends from here on is seen below
+            if not pump.reading and pump.engine.fault_code == OK and not pump.closing:
+                pump.receive(0)
+                pump.pass_role()
+            self.me.told = False
+            ended = self.me.done
+            self.me.done = NULL
+            pump.part()
+            pthread_mutex_unlock(&pump.lock)
+        return self.complete(in_order(ended)) if ended != NULL else 0
+
+    cdef int complete(self, Task *ended) except -1:
+        cdef Pump pump = self.pump
+        cdef Task *task = ended
+        cdef Pending one
+        cdef int count = 0
+        while task != NULL:
+            slot = task - pump.engine.tasks
+            one = self.entries[slot]
+            if one is not None:
+                self.entries[slot] = None
+                outcome = one.result if task.plain else pump.engine.completion(task)
+                one.unpin()
+                if not one.future.done():
+                    one.future.set_result(outcome)
+                count += 1
+            task = task.next
+        pthread_mutex_lock(&pump.lock)
+        while ended != NULL:
+            task = ended
+            ended = task.next
+            pump.engine.release(task)
+        pthread_mutex_unlock(&pump.lock)
+        return count
+
+    def overdue(self):
+        """Lets go of the commands past their deadline; [(LUN, DeadlineExceeded), ...], as their futures have it."""
+        cdef Pump pump = self.pump
+        cdef Task *task
+        cdef Pending one
+        cdef double now = swd_now()
+        cdef double allowed = 0
+        cdef bint late
+        found = []
+        for entry in self.entries:
+            one = entry
+            if one is None:
+                continue
+            pthread_mutex_lock(&pump.lock)
+            task = &pump.engine.tasks[one.slot]
+            late = (
+                task.itt == one.itt and task.state != FREE and task.state != DONE and task.deadline <= now
+                and pump.engine.fault_code == OK
+            )
+            if late:
+                pump.engine.timeouts += 1
+                allowed = task.timeout
+            pthread_mutex_unlock(&pump.lock)
+            if late:
+                error = DeadlineExceeded(f"no answer within {allowed:g} s")
+                error.tags = (one.itt,)
+                error.epoch = pump.epoch
+                self.drop(one)
+                if not one.future.done():
+                    one.future.set_exception(error)
+                found.append((one.lun, error))
+        return found
+
+    def fail_all(self, error not None):
+        """The connection will not come back: every future has `error`."""
+        for entry in list(self.entries):
+            if entry is not None:
+                self.drop(entry)
+                if not entry.future.done():
+                    entry.future.set_exception(error)
+
+    def look(self):
+        """Tells of a lost link, so that its recovery begins; whether the link is there."""
+        cdef Pump pump = self.pump
+        if pump.engine.recovering and not pump.told_down and pump.born == swd_fork_generation():
+            pump.see_to_loss()
+        return pump.engine.fault_code == OK
+
+    def close(self):
+        """Drops what is under way, and lets go of the pump."""
+        for entry in list(self.entries):
+            if entry is not None:
+                self.drop(entry)
+                entry.future.cancel()
+        if self.joined:
+            self.leave()
+
+    @property
+    def pending(self):
+        """How many I/Os are under way."""
+        return self.me.pending
+
+
+cdef Task *in_order(Task *last) noexcept nogil:
+    """The same list, the first that ended first."""
+    cdef Task *first = NULL
+    cdef Task *task
+    while last != NULL:
+        task = last
+        last = task.next
+        task.next = first
+        first = task
+    return first

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""swd in an event loop: the names of `swd`, as coroutines.
+
+    async with await swd.aio.open("iscsi://192.0.2.10/iqn.2026-01.org.example:db/0") as disk:
+        blocks = await asyncio.gather(*(disk.pread(4096, n * 4096) for n in range(32)))
+
+Reads and writes of whole blocks that one command can move are queued from the loop itself: what one turn of the loop
+asks for leaves in one system call, and each answer completes a future in compiled code. Everything else (opening,
+unaligned ranges, long transfers, flushes, and I/O that did not end plainly well) goes through the blocking calls in a
+thread of the loop's executor. asyncio and uvloop both do. A disk belongs to the loop in which it was opened.
+
+A cancelled read or write is let go of at once: its buffer is free, and whether a write was done is not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from swd.disk import Disk, wrote
+from swd.driver import plain
+from swd.driver import scan as _scan
+from swd.driver.session import Session
+from swd.errors import BadDescriptor
+from swd.iscsi.loopqueue import LoopQueue
+from swd.iscsi.task import result_of
+from swd.scsi.unit import LogicalUnit as ScsiUnit
+from swd.values import Chap, Completion, LogicalUnit, Negotiated, ScsiResult, Target
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+    from swd.disk import Uint8Array
+
+__all__ = ["AsyncDisk", "AsyncSession", "connect", "discover", "open", "scan"]
+
+T = TypeVar("T")
+
+
+async def open(dev: str, mode: str = "rb", **options: object) -> AsyncDisk:
+    """As `swd.open`. Writes may be changed by the caller while they are under way, unless stable_writes="none"."""
+    disk = await _in_thread(plain.open, dev, mode, undo=Disk.close, **options)
+    return AsyncDisk(disk)
+
+
+async def connect(portal: str, target: str, *, chap: Chap | None = None, **options: object) -> AsyncSession:
+    """As `swd.connect`."""
+    session = await _in_thread(plain.connect, portal, target, undo=Session.close, chap=chap, **options)
+    return AsyncSession(session)
+
+
+async def discover(portal: str, *, chap: Chap | None = None, **options: object) -> list[Target]:
+    """As `swd.discover`."""
+    return await _in_thread(plain.discover, portal, chap=chap, **options)
+
+
+async def scan(
+    portal: str | None = None, target: str | None = None, *, chap: Chap | None = None, **options: object
+) -> list[LogicalUnit]:
+    """As `swd.scan`."""
+    return await _in_thread(_scan.scan, portal, target, chap=chap, **options)
+
+
+class AsyncDisk:
+    """A `Disk` in an event loop; `disk` is the Disk itself, for what needs no waiting, and for threads."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self._loop = asyncio.get_running_loop()
+        self._copies = disk.stable_writes is not False
+        self._unit: ScsiUnit | None = None
+        self._held: _Held | None = None
+        if isinstance(disk.unit, ScsiUnit) and isinstance(disk.unit.session, Session):
+            self._unit = disk.unit
+            self._held = _hold(disk.unit.session, self._loop)
+
+    @property
+    def size(self) -> int:
+        return self.disk.size
+
+    @property
+    def block_size(self) -> int:
+        return self.disk.block_size
+
+    @property
+    def physical_block_size(self) -> int:
+        return self.disk.physical_block_size
+
+    @property
+    def identity(self) -> str:
+        return self.disk.identity
+
+    @property
+    def read_only(self) -> bool:
+        return self.disk.read_only
+
+    async def pread(self, length: int, offset: int) -> bytes:
+        """As `Disk.pread`, without a copy."""
+        unit, held = self._unit, self._held
+        if held is None or unit is None or not self._is_plain(unit, length, offset):
+            return await _in_thread(self.disk.pread, length, offset)
+        size = unit.block_size
+        lba, timeout = offset // size, _timeout(unit)
+        queue = held.queue
+        outcome = await queue.submit(queue.queue.read, unit.lun, lba, length // size, length, timeout)
+        if type(outcome) is bytes:
+            return outcome
+        data = bytearray(length)
+        await self._settle(unit, False, lba, data, outcome)
+        return bytes(data)
+
+    async def pread_into(self, buffer: Buffer, offset: int) -> int:
+        """As `Disk.pread_into`."""
+        unit, held = self._unit, self._held
+        view = memoryview(buffer)
+        length = view.nbytes
+        if held is None or unit is None or view.readonly or not self._is_plain(unit, length, offset):
+            return await _in_thread(self.disk.pread_into, buffer, offset)
+        size = unit.block_size
+        lba, timeout = offset // size, _timeout(unit)
+        queue = held.queue
+        outcome = await queue.submit(queue.queue.read_into, unit.lun, lba, length // size, view, timeout)
+        if type(outcome) is not int:
+            await self._settle(unit, False, lba, view.cast("B"), outcome)
+        return length
+
+    async def pwrite(self, data: Buffer, offset: int) -> int:
+        """As `Disk.pwrite`; the data is copied first, so that the caller may change it, unless stable_writes="none"."""
+        if self._copies and type(data) is not bytes:
+            data = bytes(data)
+        unit, held = self._unit, self._held
+        length = memoryview(data).nbytes
+        if held is None or unit is None or not self.disk.writable or not self._is_plain(unit, length, offset):
+            return await _in_thread(self.disk.pwrite, data, offset)
+        size = unit.block_size
+        lba, blocks = offset // size, length // size
+        entry = unit.lock.try_write(lba, blocks)
+        if entry is None:  # somebody changes a part of one of these blocks just now
+            return await _in_thread(self.disk.pwrite, data, offset)
+        before = unit.cache_losses
+        queue = held.queue
+        try:
+            outcome = await queue.submit(queue.queue.write, unit.lun, lba, blocks, data, _timeout(unit))
+            if type(outcome) is not int:
+                await self._settle(unit, True, lba, data, outcome)
+        finally:
+            entry.leave()
+            wrote(self.disk, before)
+        return length
+
+    async def flush(self) -> None:
+        """As `Disk.flush`."""
+        await _in_thread(self.disk.flush)
+
+    async def discard(self, *, offset: int, length: int) -> None:
+        """As `Disk.discard`."""
+        await _in_thread(self.disk.discard, offset=offset, length=length)
+
+    async def zero(self, *, offset: int, length: int) -> None:
+        """As `Disk.zero`."""
+        await _in_thread(self.disk.zero, offset=offset, length=length)
+
+    async def read_many(
+        self, offsets: Buffer, size: int, out: Uint8Array | None = None, *, queue_depth: int = 32, errors: Any = None
+    ) -> Uint8Array:
+        """As `Disk.read_many`."""
+        return await _in_thread(self.disk.read_many, offsets, size, out, queue_depth=queue_depth, errors=errors)
+
+    async def write_many(self, offsets: Buffer, data: Buffer, *, queue_depth: int = 32, errors: Any = None) -> None:
+        """As `Disk.write_many`: `data` must not change meanwhile."""
+        await _in_thread(self.disk.write_many, offsets, data, queue_depth=queue_depth, errors=errors)
+
+    async def close(self) -> None:
+        """As `Disk.close`; what is under way through this disk must have ended."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.let_go()
+        await _in_thread(self.disk.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncDisk of {self.disk!r}>"
+
+    def _is_plain(self, unit: ScsiUnit, length: int, offset: int) -> bool:
+        """Whether this is one command of whole blocks inside an open disk, asked for in the disk's own loop."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise BadDescriptor("the disk belongs to another event loop: open it in this one")
+        size = unit.block_size
+        return (
+            0 < length <= unit.max_transfer
+            and offset >= 0
+            and not length % size
+            and not offset % size
+            and offset + length <= self.disk.size
+            and self.disk.is_open
+            and not unit.gone
+        )
+
+    async def _settle(self, unit: ScsiUnit, write: bool, lba: int, buffer: Any, outcome: object) -> None:
+        """An I/O that did not end plainly GOOD: the unit's policy decides, in a thread, as for blocking calls."""
+        if not isinstance(outcome, Completion):
+            assert isinstance(outcome, BaseException)
+            raise outcome
+        await _in_thread(unit.settle, write, lba, buffer, result_of(outcome, None))
+
+
+class AsyncSession:
+    """A `Session` in an event loop; `session` is the Session itself."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    async def unit(self, lun: int) -> AsyncDisk:
+        return AsyncDisk(await _in_thread(self.session.unit, lun, undo=Disk.close))
+
+    async def luns(self) -> list[int]:
+        return await _in_thread(self.session.luns)
+
+    async def execute(
+        self, cdb: bytes, *, lun: int, data_out: Buffer | None = None, data_in: int = 0, timeout: float | None = None
+    ) -> ScsiResult:
+        run = functools.partial(self.session.execute, cdb, lun=lun, data_in=data_in, timeout=timeout)
+        return await _in_thread(run, data_out=None if data_out is None else bytes(data_out))
+
+    async def ping(self, data: bytes = b"") -> bytes:
+        return await _in_thread(self.session.ping, data)
+
+    async def text(self, keys: dict[str, str]) -> list[tuple[str, str]]:
+        return await _in_thread(self.session.text, keys)
+
+    async def abort_task_set(self, lun: int) -> None:
+        await _in_thread(self.session.abort_task_set, lun)
+
+    async def clear_task_set(self, lun: int) -> None:
+        await _in_thread(self.session.clear_task_set, lun)
+
+    async def lun_reset(self, lun: int) -> None:
+        await _in_thread(self.session.lun_reset, lun)
+
+    async def target_warm_reset(self) -> None:
+        await _in_thread(self.session.target_warm_reset)
+
+    async def target_cold_reset(self) -> None:
+        await _in_thread(self.session.target_cold_reset)
+
+    @property
+    def parameters(self) -> Negotiated:
+        return self.session.parameters
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        return self.session.statistics
+
+    async def logout(self) -> None:
+        await _in_thread(self.session.logout)
+
+    async def close(self, force: bool = False) -> None:
+        await _in_thread(self.session.close, force)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class _Held:
+    """The queue of one session in one loop, and how many disks use it."""
+
+    def __init__(self, key: tuple[int, int], session: Session, loop: asyncio.AbstractEventLoop) -> None:
+        self.queue: LoopQueue = session.loop_queue(loop)
+        self.users = 0
+        self._key = key
+
+    def let_go(self) -> None:
+        self.users -= 1
+        if not self.users:
+            _held.pop(self._key, None)
+            self.queue.close()
+
+
+_held: dict[tuple[int, int], _Held] = {}  # by the ids of session and loop, which the queue keeps alive
+
+
+def _hold(session: Session, loop: asyncio.AbstractEventLoop) -> _Held:
+    key = (id(session), id(loop))
+    held = _held.get(key)
+    if held is None:
+        held = _held[key] = _Held(key, session, loop)
+    held.users += 1
+    return held
+
+
+def _timeout(unit: ScsiUnit) -> float:
+    assert unit.timeout is not None
+    return unit.timeout
+
+
+async def _in_thread(
+    call: Callable[..., T], *args: Any, undo: Callable[[T], object] | None = None, **options: Any
+) -> T:
+    """Runs a blocking call in the loop's executor. If the caller is cancelled, what the call makes is undone."""
+    future = asyncio.get_running_loop().run_in_executor(None, functools.partial(call, *args, **options))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        future.add_done_callback(functools.partial(_undo, undo))
+        raise
+
+
+def _undo(undo: Callable[[Any], object] | None, future: asyncio.Future[Any]) -> None:
+    """Somebody has gone away before this ended: nobody asks for its error, or wants its result."""
+    if not future.cancelled() and future.exception() is None and undo is not None:
+        asyncio.get_running_loop().run_in_executor(None, undo, future.result())

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The I/O of one event loop on one pump: a future for each, completed here when the answer has come.
 
-The loop is a waiter that never sleeps. `read`, `read_into` and `write` only queue; `flush`, called once a turn of the loop, sends
-what all of them queued in one system call; `poll`, called when the descriptor is readable, receives once and completes the
-futures. Where a thread has the reader role, that thread receives, and a byte to the wake-up descriptor calls the loop.
+The loop is a waiter that never sleeps. `read`, `read_into` and `write` only queue; `flush`, called once a turn of the
+loop, sends what all of them queued in one system call; `poll`, called when the descriptor is readable, receives once
+and completes the futures. Where a thread has the reader role, that thread receives, and a byte to the wake-up
+descriptor calls the loop.
 
-A future ends with the bytes, or their number, if the command ended plainly GOOD; else with what there is to look at (a Completion,
-or the error of a command that was not sent again), which is for the policy above. A command past its deadline is let go of: its future
-has the error, and `overdue` returns it, because somebody has to see that the target forgets the command.
+A future ends with the bytes, or their number, if the command ended plainly GOOD; else with what there is to look at (a
+Completion, or the error of a command that was not sent again), which is for the policy above. A command past its
+deadline is let go of: its future has the error, and `overdue` returns it, because somebody has to see that the target
+forgets the command.
 
 All methods belong to the loop's thread. A buffer is pinned until its command has ended or is dropped.
 """
@@ -16,7 +18,6 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from swd._engine cimport DONE, FREE, OK, Task
 from swd._fastpath cimport Pump, Waiter, read_or_write

@@ -2,7 +2,8 @@
 """The extension modules, and nothing else: everything that is plain data stands in pyproject.toml.
 
 No flag names a CPU: one binary serves every machine of an architecture, and the CRC kernels choose at run time.
-`SWD_COVERAGE=1` builds with line tracing, for `make cover`.
+`SWD_COVERAGE=1` builds with line tracing, for `make cover`; with CYTHON_CACHE_DIR set, what Cython made of the same
+sources before is used again.
 """
 
 from __future__ import annotations
@@ -58,4 +59,4 @@ def extension(name: str, sources: list[str]) -> Extension:
 
 
 modules = [extension(name, sources) for name, sources in SOURCES.items() if Path(sources[0]).exists()]
-setup(ext_modules=cythonize(modules, compiler_directives=DIRECTIVES))
+setup(ext_modules=cythonize(modules, compiler_directives=DIRECTIVES, cache="CYTHON_CACHE_DIR" in os.environ))

@@ -2,7 +2,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer, Self, disjoint_base
 
 from swd._fastpath import Pump
 from swd.errors import DeadlineExceeded
@@ -16,7 +16,7 @@ class Pending:
 
 @disjoint_base
 class AsyncQueue:
-    def __init__(self, pump: Pump, new_future: Callable[[], Any], wake_fd: int) -> None: ...
+    def __new__(cls, pump: Pump, new_future: Callable[[], Any], wake_fd: int) -> Self: ...
     def read(self, lun: int, lba: int, blocks: int, size: int, timeout: float) -> Pending | None: ...
     def read_into(self, lun: int, lba: int, blocks: int, buffer: Buffer, timeout: float) -> Pending | None: ...
     def write(self, lun: int, lba: int, blocks: int, data: Buffer, timeout: float) -> Pending | None: ...

@@ -15,8 +15,8 @@ A cancelled read or write is let go of at once: its buffer is free, and whether 
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,26 +42,25 @@ T = TypeVar("T")
 
 async def open(dev: str, mode: str = "rb", **options: object) -> AsyncDisk:
     """As `swd.open`. Writes may be changed by the caller while they are under way, unless stable_writes="none"."""
-    disk = await _in_thread(plain.open, dev, mode, undo=Disk.close, **options)
-    return AsyncDisk(disk)
+    return AsyncDisk(await _in_thread(partial(plain.open, dev, mode, **options), undo=Disk.close))
 
 
 async def connect(portal: str, target: str, *, chap: Chap | None = None, **options: object) -> AsyncSession:
     """As `swd.connect`."""
-    session = await _in_thread(plain.connect, portal, target, undo=Session.close, chap=chap, **options)
-    return AsyncSession(session)
+    connecting = partial(plain.connect, portal, target, chap=chap, **options)
+    return AsyncSession(await _in_thread(connecting, undo=Session.close))
 
 
 async def discover(portal: str, *, chap: Chap | None = None, **options: object) -> list[Target]:
     """As `swd.discover`."""
-    return await _in_thread(plain.discover, portal, chap=chap, **options)
+    return await _in_thread(partial(plain.discover, portal, chap=chap, **options))
 
 
 async def scan(
     portal: str | None = None, target: str | None = None, *, chap: Chap | None = None, **options: object
 ) -> list[LogicalUnit]:
     """As `swd.scan`."""
-    return await _in_thread(_scan.scan, portal, target, chap=chap, **options)
+    return await _in_thread(partial(_scan.scan, portal, target, chap=chap, **options))
 
 
 class AsyncDisk:
@@ -229,7 +228,7 @@ class AsyncSession:
     async def execute(
         self, cdb: bytes, *, lun: int, data_out: Buffer | None = None, data_in: int = 0, timeout: float | None = None
     ) -> ScsiResult:
-        run = functools.partial(self.session.execute, cdb, lun=lun, data_in=data_in, timeout=timeout)
+        run = partial(self.session.execute, cdb, lun=lun, data_in=data_in, timeout=timeout)
         return await _in_thread(run, data_out=None if data_out is None else bytes(data_out))
 
     async def ping(self, data: bytes = b"") -> bytes:
@@ -312,11 +311,11 @@ async def _in_thread(
     call: Callable[..., T], *args: Any, undo: Callable[[T], object] | None = None, **options: Any
 ) -> T:
     """Runs a blocking call in the loop's executor. If the caller is cancelled, what the call makes is undone."""
-    future = asyncio.get_running_loop().run_in_executor(None, functools.partial(call, *args, **options))
+    future = asyncio.get_running_loop().run_in_executor(None, partial(call, *args, **options))
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        future.add_done_callback(functools.partial(_undo, undo))
+        future.add_done_callback(partial(_undo, undo))
         raise
 
 

@@ -21,9 +21,9 @@ from swd import errors
 
 PUBLIC = {
     *("open", "connect", "discover", "crc32c", "Chap", "Session", "Disk", "Target", "Portal"),
-    *("ScsiResult", "Sense", "SgIo", "Phase", "scan", "LogicalUnit"),
+    *("ScsiResult", "Sense", "SgIo", "Phase", "scan", "LogicalUnit", "aio"),
 }
-TO_COME = {"aio", "Task"}
+TO_COME = {"Task"}
 
 MEMBERS = {
     "Disk": (
@@ -40,8 +40,8 @@ MEMBERS = {
 # What the ranks below need of a Session; docs/architecture.md, "The seams".
 SEAMS = {
     "Session": {"read_blocks", "write_blocks", "batch", "alive", "look_in", "close_at_exit"}
-    | {"last_headers", "latencies", "trace"},
-    "Disk": {"unit", "writable"},
+    | {"last_headers", "latencies", "trace", "loop_queue"},
+    "Disk": {"unit", "writable", "stable_writes", "is_open"},
 }
 
 NOT_AT_IMPORT = {
@@ -63,8 +63,14 @@ def test_the_public_names_are_those_of_the_contract() -> None:
 @pytest.mark.parametrize("name", sorted(swd.__all__))
 def test_a_public_name_is_there(name: str) -> None:
     value = getattr(swd, name)
-    assert getattr(value, "__name__", name) == name
+    assert getattr(value, "__name__", name).removeprefix("swd.") == name
     assert name in dir(swd)
+
+
+def test_swd_aio_has_the_names_of_swd_that_wait() -> None:
+    assert set(swd.aio.__all__) == {"open", "connect", "discover", "scan", "AsyncDisk", "AsyncSession"}
+    waiting = {"pread", "pread_into", "pwrite", "flush", "discard", "zero", "read_many", "write_many", "close"}
+    assert {name for name in waiting if inspect.iscoroutinefunction(getattr(swd.aio.AsyncDisk, name))} == waiting
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -24,6 +24,15 @@ class Terminated(BaseException):
     """SIGTERM came: exit status 143. Not an Exception, so that no cleanup code takes it for a failure."""
 
 
+class Reported(Exception):
+    """The verb has an answer although it failed: `record` goes to stdout, then `failure` decides how the call ends."""
+
+    def __init__(self, record: object, failure: Exception) -> None:
+        super().__init__(str(failure))
+        self.record = record
+        self.failure = failure
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call of one verb."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import click
 
-from swd.cli.call import Call, Terminated, UsageProblem
+from swd.cli.call import Call, Reported, Terminated, UsageProblem
 from swd.cli.table import GROUPS, VERBS, Argument, Option, Verb
 
 _EPILOG: Final = (
@@ -73,7 +73,7 @@ def _option(row: Option) -> click.Option:
     return click.Option(
         [*row.flags, row.name],
         help=row.help,
-        type=_KINDS[row.kind],
+        type=click.Choice(row.choices) if row.choices else _KINDS[row.kind],
         is_flag=row.kind == "flag",
         metavar=row.metavar,
         default=None if row.many else row.default,
@@ -97,8 +97,14 @@ def command(verb: Verb) -> click.Command:
 
 def _call(verb: Verb, ctx: click.Context, arguments: dict[str, Any]) -> Call:
     """The common switches, wherever on the line they stood; takes them out of the verb's own arguments."""
-    before = ctx.find_root().params
-    switches = {name: bool(arguments.pop(name) or before.get(name)) for name in ("json", "verbose", "debug")}
+    above: list[dict[str, Any]] = []
+    while (parent := ctx.parent) is not None:
+        ctx = parent
+        above.append(ctx.params)
+    switches = {
+        name: bool(arguments.pop(name)) or any(params.get(name) for params in above)
+        for name in ("json", "verbose", "debug")
+    }
     return Call(verb=verb.name, options=_pairs(arguments.pop("option", ())), **switches)
 
 
@@ -126,13 +132,19 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
 
 def run_verb(verb: Verb, call: Call, arguments: dict[str, Any]) -> None:
     """Ask the phase gate, call the function, print its record."""
+    failure: Exception | None = None
     with _voice(call):
         gate(verb, arguments)
-        record = _function(verb.function)(call, **arguments)
+        try:
+            record = _function(verb.function)(call, **arguments)
+        except Reported as ended:
+            record, failure = ended.record, ended.failure
     if record is not None:
         from swd.cli import render
 
         render.emit(render.as_json(record) if call.json else render.as_text(record))
+    if failure is not None:
+        raise failure
 
 
 def _voice(call: Call) -> contextlib.AbstractContextManager[None]:
@@ -186,6 +198,16 @@ _VERSION: Final = click.Option(
 )
 
 
+def _unless_followed(own: click.Command) -> Callable[..., None]:
+    """The callback of a group that is a verb, too (`startup` beside `startup install`)."""
+
+    def callback(**arguments: Any) -> None:
+        if click.get_current_context().invoked_subcommand is None and own.callback is not None:
+            own.callback(**arguments)
+
+    return callback
+
+
 class _Group(click.Group):
     """A group whose commands are made when they are asked for: help lists the table, and nothing is imported for it."""
 
@@ -203,9 +225,19 @@ class _Group(click.Group):
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         full = self._prefix + cmd_name
-        if full in GROUPS:
+        own = next((command(verb) for verb in VERBS if verb.name == full), None)
+        if full not in GROUPS:
+            return own
+        if own is None:
             return _Group(full + " ", name=cmd_name, help=GROUPS[full])
-        return next((command(verb) for verb in VERBS if verb.name == full), None)
+        return _Group(
+            full + " ",
+            name=cmd_name,
+            help=f"{GROUPS[full]}\n\n{own.help}",
+            params=own.params,
+            callback=_unless_followed(own),
+            invoke_without_command=True,
+        )
 
 
 def application() -> click.Group:

@@ -39,11 +39,13 @@ class Option:
     default: str | int | float | bool | None = None
     many: bool = False
     required: bool = False
+    choices: tuple[str, ...] = ()
+    parameter: str = ""
 
     @property
     def name(self) -> str:
-        """The parameter of the verb's function: the long flag as a Python word."""
-        return self.flags[-1].lstrip("-").replace("-", "_")
+        """The parameter of the verb's function: the long flag as a Python word, or what `parameter` says instead."""
+        return self.parameter or self.flags[-1].lstrip("-").replace("-", "_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +292,18 @@ VERBS: Final[tuple[Verb, ...]] = (
         options=(
             Option(("--root",), "Look at the host, or the image of one, below this folder.", "file", "DIR", "/"),
             Option(("--fstab",), "Look at this file instead of its /etc/fstab.", "file", "FILE"),
+        ),
+    ),
+    Verb(
+        "startup",
+        "Do what [startup] of the configuration lists, in boot order: discover, log in, activate volume groups, check "
+        "file systems.\n\n"
+        "--pass 1 comes before the network: it fails at once, without a word, with ENETUNREACH. --pass 2 comes after "
+        "the first attempt at the network, successful or not, does it all for real, and ends with the errno of the "
+        "first failure.",
+        "swd.cli.verbs.startup:startup",
+        options=(
+            Option(("--pass",), "Which pass.", "text", "1|2", choices=("1", "2"), parameter="number"),
         ),
     ),
     Verb(

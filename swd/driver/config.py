@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Union
 
-from swd.driver import phase, places, scopes, tomltext
-from swd.driver.scopes import ALL, TOP, Scope
+from swd.driver import boot_order, phase, places, scopes, tomltext
+from swd.driver.boot_order import BootOrder
+from swd.driver.scopes import ALL, STARTUP, TOP, Scope
 from swd.errors import InvalidArgument, SwdError
 from swd.proto import options as option_rules
 from swd.proto.options import Options
@@ -25,7 +26,7 @@ from swd.values import Portal
 
 # Who a session logs in as, and who must answer. A discovery address that names any of them names all.
 CREDENTIALS: Final = frozenset({"user", "secret_file", "target_user", "target_secret_file"})
-_TABLES: Final = ("all", "discovery", "target")
+_TABLES: Final = ("all", "startup", "discovery", "target")
 _SECRET_WORDS: Final = ("secret", "password", "passwd", "passphrase")
 _LARGEST = 1 << 20  # bytes of a file
 
@@ -54,6 +55,7 @@ class Config:
     options: Options = field(default_factory=Options)
     errno_profile: str = phase.DEFAULT_PROFILE
     phase_timeout: float = phase.DEFAULT_TIMEOUT
+    startup: BootOrder = field(default_factory=BootOrder)
     settings: tuple[Setting, ...] = ()
 
     def for_target(self, name: str, portal: Portal) -> Options:
@@ -148,8 +150,8 @@ def _keys(document: Mapping[str, Any], line: _Line, file: str) -> Iterator[tuple
     for key, value in document.items():
         if key not in _TABLES:
             yield (key,), value
-        elif key == "all":
-            yield from ((("all", name), one) for name, one in table(value, ("all",)))
+        elif key in ("all", "startup"):
+            yield from (((key, name), one) for name, one in table(value, (key,)))
         else:
             for name, content in table(value, (key,)):
                 for below, one in table(content, (key, name)):
@@ -162,8 +164,8 @@ def _keys(document: Mapping[str, Any], line: _Line, file: str) -> Iterator[tuple
 
 
 def _header(path: tuple[str, ...]) -> str:
-    forms = {"all": "[all]", "discovery": '[discovery."HOST:PORT"]', "target": '[target."NAME"]'}
-    return forms[path[0]] if len(path) < 3 else '[target."NAME".address."HOST:PORT"]'
+    forms = {"discovery": '[discovery."HOST:PORT"]', "target": '[target."NAME"]'}
+    return forms.get(path[0], f"[{path[0]}]") if len(path) < 3 else '[target."NAME".address."HOST:PORT"]'
 
 
 def _scope(table: tuple[str, ...], place: str) -> Scope:
@@ -179,6 +181,9 @@ def _scope(table: tuple[str, ...], place: str) -> Scope:
 def _known(setting: Setting) -> None:
     """Raises InvalidArgument for an unknown key, or one that does not belong into its table."""
     top = setting.scope == TOP
+    if setting.scope == STARTUP:
+        boot_order.check_key(setting)
+        return
     if setting.key in _TOP:
         if not top and _TOP[setting.key] is not None:
             raise InvalidArgument(f"{setting.place}: `{setting.key}` belongs to the top level of the file, above [all]")
@@ -235,8 +240,9 @@ def _effective(settings: Iterable[Setting]) -> Config:
     """The whole, checked: every scope that has a setting, for a value may only be wrong beside others."""
     ordered = tuple(sorted(settings, key=lambda one: one.scope.rank))
     own = {one.key: reader(one) for one in ordered if (reader := _TOP.get(one.key)) is not None}
+    own["startup"] = boot_order.read(one for one in ordered if one.scope == STARTUP)
     config = Config(settings=ordered, **own)
-    for scope in dict.fromkeys(one.scope for one in ordered):
+    for scope in dict.fromkeys(one.scope for one in ordered if one.scope != STARTUP):
         options_of(config.applied(scope))
     return Config(options_of(config.applied(ALL)), settings=ordered, **own)
 

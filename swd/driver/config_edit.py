@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from swd.driver import config, places, scopes, tomltext
+from swd.driver import boot_order, config, places, scopes, tomltext
 from swd.driver.config import Setting
 from swd.driver.scopes import Scope
 from swd.errors import InvalidArgument, SwdError
@@ -34,6 +34,8 @@ def target_file() -> Path:
 
 def default_scope(key: str) -> Scope:
     """Where a key goes that was given no scope: the widest place that takes it."""
+    if key in boot_order.KEYS:
+        return scopes.STARTUP
     return scopes.TOP if key in config.TOP_KEYS else scopes.ALL
 
 
@@ -53,18 +55,21 @@ def set_key(key: str, text: str, scope: Scope | None = None) -> Setting:
 def unset_key(key: str, scope: Scope | None = None) -> Setting:
     """Remove `key`; returns what stood there. Raises as `set_key`, and InvalidArgument if it is not set there."""
     where = scope or default_scope(key)
-    _check_key(key)
+    _check_key(key, where)
     return _changed(key, where, lambda old, table, source: tomltext.without_key(old, table, key, source), wanted=False)
 
 
-def _check_key(key: str) -> None:
-    if key not in option_rules.BY_NAME and key not in config.TOP_KEYS:
-        raise config.unknown(key, [*option_rules.BY_NAME, *config.TOP_KEYS], "config")
+def _check_key(key: str, scope: Scope) -> None:
+    known = boot_order.KEYS if scope == scopes.STARTUP else (*option_rules.BY_NAME, *config.TOP_KEYS)
+    if key not in known:
+        raise config.unknown(key, known, "config")
 
 
 def _value(key: str, text: str, scope: Scope) -> Any:
     """The value as a file holds it; what the text may be is said by the one table of options."""
-    _check_key(key)
+    _check_key(key, scope)
+    if scope == scopes.STARTUP:
+        return boot_order.from_text(key, text)  # config.load judges it
     if key in _FILES_OF_SECRETS and text != "-" and not os.path.isabs(text):
         raise InvalidArgument(
             f"config: {key} is the absolute path of a file (mode 0600) that holds the secret, never the secret itself"

@@ -28,7 +28,9 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
+    """A way to a target, or to one of its units (`lun`); `settings` are those of the DEV that named it."""
+
     target: str
     portal: Portal
     lun: int | None = None
@@ -44,9 +46,9 @@ def prove(name: str, options: Mapping[str, Any]) -> Proof:
     phase.gate("login")
     memory = registry.host()
     failures: list[SwdError] = []
-    for place in _places(name, memory):
+    for place in places(name, memory):
         try:
-            proof = _prove(place, memory, options)
+            proof = prove_at(place, options)
         except NetworkNotInitialized:
             raise
         except SwdError as error:
@@ -59,7 +61,10 @@ def prove(name: str, options: Mapping[str, Any]) -> Proof:
     raise failures[0]
 
 
-def _prove(place: _Place, memory: registry.Registry, options: Mapping[str, Any]) -> Proof:
+def prove_at(place: Place, options: Mapping[str, Any]) -> Proof:
+    """Log in by this way, record the units behind it, log out. Raises what the login raises."""
+    phase.gate("login")
+    memory = registry.host()
     with plain.connect(str(place.portal), place.target, **{**dict(place.settings), **options}) as session:
         if place.lun is not None:
             session.unit(place.lun, writable=False).close()  # raises where it is not there, or is no disk
@@ -72,17 +77,18 @@ def _prove(place: _Place, memory: registry.Registry, options: Mapping[str, Any])
         )
 
 
-def _places(name: str, memory: registry.Registry) -> list[_Place]:
+def places(name: str, memory: registry.Registry) -> list[Place]:
+    """The ways that a target's name or a DEV stands for. Raises NoSuchDevice where none is known."""
     if names.valid(name):
         ways = memory.instances(name)
         if not ways:
             raise NoSuchDevice(f"{name}: the registry knows no way to it: run `swdctl scan PORTAL`, or name a DEV")
-        return [_Place(way.target, way.portal) for way in ways]
+        return [Place(way.target, way.portal) for way in ways]
     dev = parse_dev(name)
     if isinstance(dev, IscsiDev):
-        return [_Place(dev.target, dev.portal, dev.lun, tuple(dev.settings.items()))]
+        return [Place(dev.target, dev.portal, dev.lun, tuple(dev.settings.items()))]
     if isinstance(dev, (HardwarePath, Wwid)):
-        return [_Place(path.target, path.portal, path.lun) for path in known.paths(dev, memory)]
+        return [Place(path.target, path.portal, path.lun) for path in known.paths(dev, memory)]
     raise InvalidArgument(f"{dev}: there is nothing to log in to: name an iSCSI target or one of its units")
 
 
@@ -94,7 +100,7 @@ def release(name: str, *, forget: bool) -> list[str]:
     phase.gate("logout")
     memory = registry.host()
     remembered = {*memory.targets(), *memory.wanted()}
-    targets = [name] if names.valid(name) else list(dict.fromkeys(place.target for place in _places(name, memory)))
+    targets = [name] if names.valid(name) else list(dict.fromkeys(place.target for place in places(name, memory)))
     for target in targets:
         if target not in remembered:
             raise NoSuchDevice(f"{target}: the registry does not know it: `swdctl list` shows what it knows")

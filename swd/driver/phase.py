@@ -40,7 +40,7 @@ DEFAULT_TIMEOUT: Final = 300.0  # seconds after which PRE_NETWORK is over by its
 ERRNO_BY_PROFILE: Final = {"11iv1": errno.ENETUNREACH, "11iv3": errno.ENXIO}
 
 GATED_DEVS: Final = (IscsiDev, HardwarePath, Wwid, LvmDev)
-GATED_CALLS: Final = frozenset({"connect", "discover", "scan", "login", "logout"})
+GATED_CALLS: Final = frozenset({"connect", "discover", "scan", "login", "logout", "startup"})
 
 _FORMAT = 1
 _LARGEST = 65536  # bytes; a longer file is not ours

@@ -2,6 +2,7 @@
 """The scopes of the configuration: for which sessions a setting holds, and which of two settings is the narrower.
 
     top                        above all tables of a file: this host
+    startup                    [startup]: what this host asks for when it starts; no session
     all                        [all]: every session
     discovery/PORTAL           [discovery."PORTAL"]: discovery sessions with this portal, and no others
     target/NAME                [target."NAME"]: sessions with this target
@@ -23,14 +24,23 @@ from swd.proto import names
 from swd.proto.portal import parse_portal
 from swd.values import Portal
 
-SYNTAX: Final = "all, discovery/HOST:PORT, target/NAME or target/NAME/HOST:PORT"
+SYNTAX: Final = "all, startup, discovery/HOST:PORT, target/NAME or target/NAME/HOST:PORT"
 
-_WIDEST_FIRST: Final = (("top", False), ("all", False), ("discovery", True), ("target", False), ("target", True))
+_WIDEST_FIRST: Final = (
+    ("top", False),
+    ("startup", False),
+    ("all", False),
+    ("discovery", True),
+    ("target", False),
+    ("target", True),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """`kind` is "top", "all", "discovery" or "target"; `target` and `portal` are normalised (`of_target`...)."""
+    """`kind` is "top", "startup", "all", "discovery" or "target"; `target` and `portal` are normalised by
+    `of_target`...
+    """
 
     kind: str
     target: str | None = None
@@ -52,6 +62,7 @@ class Scope:
             return ("target", str(self.target), "address", str(self.portal))
         return {
             "top": (),
+            "startup": ("startup",),
             "all": ("all",),
             "discovery": ("discovery", str(self.portal)),
             "target": ("target", str(self.target)),
@@ -60,7 +71,7 @@ class Scope:
     def holds_for(self, session: Scope) -> bool:
         """Whether settings of this scope apply to a session of that scope: to itself and to all that lie inside it."""
         if self.kind in ("top", "all"):
-            return self.kind == "top" or session.kind != "top"
+            return self.kind == "top" or session.kind not in ("top", "startup")
         return (
             self.kind == session.kind
             and self.target == session.target
@@ -70,6 +81,7 @@ class Scope:
 
 TOP: Final = Scope("top")
 ALL: Final = Scope("all")
+STARTUP: Final = Scope("startup")
 
 
 def of_discovery(portal: Portal) -> Scope:
@@ -85,7 +97,7 @@ def of_target(name: str, portal: Portal | None = None) -> Scope:
 def parse(text: str) -> Scope:
     """What `str(scope)` wrote. Raises InvalidArgument."""
     kind, *rest = text.split("/", 2)
-    if kind in ("top", "all") and not rest:
+    if kind in ("top", "all", "startup") and not rest:
         return Scope(kind)
     if kind == "discovery" and len(rest) == 1:
         return of_discovery(parse_portal(rest[0]))

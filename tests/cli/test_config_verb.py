@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support import schema
 
+from swd.driver import boot_order
 from swd.proto import options
 
 Ctl = Callable[..., Any]
@@ -57,7 +58,7 @@ def rows(record: list[dict[str, Any]]) -> dict[str, tuple[Any, str, int | None]]
 def test_show_every_key_with_its_place(ctl: Ctl, file: Path) -> None:
     record = answer(ctl, "show")
     every = [row["key"] for row in record if "/" not in row["scope"]]
-    assert sorted(every) == sorted([*options.TOP_LEVEL, *options.BY_NAME])
+    assert sorted(every) == sorted([*options.TOP_LEVEL, *options.BY_NAME, *boot_order.KEYS])
     wide = rows(record[: len(every)])
     assert wide["errno_profile"] == ("11iv3", "top", 1)
     assert wide["timeout"] == (7.0, "all", 3)

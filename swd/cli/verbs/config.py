@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from swd.cli.call import Call, UsageProblem
-from swd.driver import config, config_edit, scopes
+from swd.driver import boot_order, config, config_edit, scopes
 from swd.driver.config import Config, Setting
 from swd.driver.scopes import Scope
 from swd.errors import InvalidArgument
@@ -31,17 +31,21 @@ class Value:
 
 
 def show(call: Call, *, dev: str | None, discovery: str | None) -> list[Value]:
-    """All effective values: of every session and then what the narrower scopes hold; or those of one session."""
+    """All effective values: of every session, of the start of the host, and then what the narrower scopes hold; or
+    those of one session.
+    """
     found = config.load()
     rows = _effective(found, dev, discovery)
     if dev is None and discovery is None:
-        rows += [_row(one) for one in found.settings if one.scope not in (scopes.TOP, scopes.ALL)]
+        rows += _startup(found)
+        rows += [_row(one) for one in found.settings if one.scope not in (scopes.TOP, scopes.ALL, scopes.STARTUP)]
     return rows if call.json else [replace(row, value=_spelled(row.value)) for row in rows]
 
 
 def get(call: Call, *, key: str, dev: str | None, discovery: str | None) -> Value | str:
     """One value; in text the bare value, as `set` takes it, and its place on stderr with --verbose."""
-    rows = _effective(config.load(), dev, discovery)
+    found = config.load()
+    rows = _startup(found) if key in boot_order.KEYS else _effective(found, dev, discovery)
     row = next((row for row in rows if row.key == key), None)
     if row is None:
         raise config.unknown(key, [row.key for row in rows], "config")
@@ -97,6 +101,17 @@ def _rows(found: Config, options: Options, last: dict[str, Setting], named: Iter
             yield replace(_row(last[key]), value=value)
         else:
             yield Value(key, value, "default")
+
+
+def _startup(found: Config) -> list[Value]:
+    """A row for every key of [startup]."""
+    last = {one.key: one for one in found.settings if one.scope == scopes.STARTUP}
+    values = {key: getattr(found.startup, key) for key in boot_order.KEYS}
+    values["volume_groups"] = tuple(map(str, found.startup.volume_groups))
+    return [
+        replace(_row(last[key]), value=value) if key in last else Value(key, value, "default")
+        for key, value in values.items()
+    ]
 
 
 def _remote(dev: str) -> IscsiDev:

@@ -69,6 +69,7 @@ COMPONENTS = {
         lambda: _programs("aarch64-linux-gnu-gcc", "qemu-aarch64"),
         "make test-deps, or: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user",
     ),
+    "systemd": Component(lambda: _programs("systemd-analyze"), "make test-deps, or: apt-get install systemd"),
     "strace": Component(_no_strace, "make test-deps, or: apt-get install strace"),
     "sfdisk": Component(lambda: _programs("sfdisk", "fdisk"), "make test-deps, or: apt-get install fdisk"),
 }

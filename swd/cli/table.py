@@ -76,6 +76,7 @@ GROUPS: Final[dict[str, str]] = {
     "config": "Show or change the configuration.",
     "phase": "Show or set the network phase of this host.",
     "placement": "What may not live on iSCSI.",
+    "startup": "The two passes of a host's start.",
     "target": "The embedded target, for demonstrations and tests.",
 }
 
@@ -86,6 +87,8 @@ _SCOPE: Final = Option(
     "SCOPE",
 )
 _DISCOVERY: Final = Option(("--discovery",), "Of the discovery sessions with this portal.", "portal", "PORTAL")
+
+_ROOT: Final = Option(("--root",), "The host, or the image of one, below this folder.", "file", "DIR", "/")
 
 _SERVE: Final = (
     Option(("--portal",), "Where to listen; port 0 takes a free one.", "text", "HOST:PORT", "127.0.0.1:3260"),
@@ -300,11 +303,33 @@ VERBS: Final[tuple[Verb, ...]] = (
         "file systems.\n\n"
         "--pass 1 comes before the network: it fails at once, without a word, with ENETUNREACH. --pass 2 comes after "
         "the first attempt at the network, successful or not, does it all for real, and ends with the errno of the "
-        "first failure.",
+        "first failure. --watch waits for the network, ends the phase, runs pass 2, and again when the network changes "
+        "as long as something is missing.",
         "swd.cli.verbs.startup:startup",
         options=(
             Option(("--pass",), "Which pass.", "text", "1|2", choices=("1", "2"), parameter="number"),
+            Option(("--watch",), "Stay between the passes; needs the extra `net`.", "flag", default=False),
         ),
+    ),
+    Verb(
+        "startup install",
+        "Put systemd units (or rc scripts) that do all this on a host, and enable them. Refuses with EINVAL where "
+        "`placement check` would.",
+        "swd.cli.verbs.startup:install",
+        options=(
+            _ROOT,
+            Option(("--rc",), "rc scripts for /etc/init.d instead of systemd units.", "flag", default=False),
+            Option(
+                ("--watch",), "Let `startup --watch` wait, not network-online.target.", "flag", default=False
+            ),
+            Option(("--swdctl",), "Where swdctl is on that host; default: where it is here.", "file", "PATH"),
+        ),
+    ),
+    Verb(
+        "startup uninstall",
+        "Take away what `startup install` put there, and nothing else.",
+        "swd.cli.verbs.startup:uninstall",
+        options=(_ROOT,),
     ),
     Verb(
         "target serve",

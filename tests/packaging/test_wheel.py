@@ -55,6 +55,9 @@ def test_the_wheel_holds_modules_stubs_and_licence_but_no_sources_of_extensions(
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "swd").rglob("*.py")}
     assert modules - set(names) == set()
     assert {f"swd/{path.name}" for path in (ROOT / "swd").glob("*.pyi")} | {"swd/py.typed"} <= set(names)
+    data = [path for name in ("units", "rc") for path in (ROOT / "swd/startup" / name).iterdir()]
+    assert data
+    assert {path.relative_to(ROOT).as_posix() for path in data} <= set(names)
     for source in (ROOT / "swd").glob("_*.pyx"):
         assert [name for name in names if re.fullmatch(rf"swd/{source.stem}\.\S+\.so", name)], source
     assert [name for name in names if name.endswith((".c", ".h", ".pyx", ".pxd"))] == []
@@ -80,8 +83,14 @@ def test_every_run_time_extra_has_a_user(wheel: Path) -> None:
         about = Parser().parsestr(archive.read(f"iscsi_swd-{swd.__version__}.dist-info/METADATA").decode())
         sources = "\n".join(archive.read(name).decode() for name in archive.namelist() if name.endswith(".py"))
     for extra in set(about.get_all("Provides-Extra", [])) - {"all", "test", "dev", "bench"}:
-        use = rf"(^\s*import |^\s*from |import_module\(\"){extra}\b"
-        assert re.search(use, sources, re.MULTILINE), f"nothing imports {extra}"
+        marker = re.compile(rf"extra == ['\"]{extra}['\"]")
+        wanted = [line for line in about.get_all("Requires-Dist", []) if marker.search(line)]
+        assert wanted, extra
+        for line in wanted:
+            package = re.split(r"[^A-Za-z0-9_.-]", line)[0]
+            name = re.sub("^lib(.+)-python$", r"py\1", package)  # libyal's modules are named otherwise
+            use = rf"(^\s*import |^\s*from |import_module\(\"|\"){name}\b"
+            assert re.search(use, sources, re.MULTILINE), f"nothing imports {name}"
 
 
 def test_the_installed_command_runs_from_its_environment(environment: Path, tmp_path: Path) -> None:

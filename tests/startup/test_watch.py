@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`startup --watch` in network namespaces, whose routes and addresses are real: when the attempt is over, and its end."""
+"""`startup --watch` in network namespaces, with real routes and addresses: when the attempt is over, and its end."""
 
 from __future__ import annotations
 

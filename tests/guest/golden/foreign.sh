@@ -13,6 +13,6 @@ make() {
 }
 look() {
     GLOBAL='system_id_source="lvmlocal"' lvm_conf
-    echo 'local { extra_system_ids=[ "swd-golden-owner" ] }' >/etc/lvm/lvmlocal.conf
+    echo 'local { system_id="swd-golden-guest" extra_system_ids=[ "swd-golden-owner" ] }' >/etc/lvm/lvmlocal.conf
     up; seen lin
 }

@@ -7,9 +7,11 @@ make() {
     group 128k /dev/vda /dev/vdb /dev/vdc /dev/vdd /dev/vde
     # What lies below is not zero, so that a leg or a parity that was never written shows.
     for disk in a b c d e; do pattern "junk$disk" 0 38912 | dd of=/dev/vd$disk bs=1M seek=1 iflag=fullblock conv=fsync 2>/dev/null; done
-    create --type raid5 -i 2 -I 16k -L 12M --maxrecoveryrate 16k -n five "$VG" /dev/vda /dev/vdb /dev/vdc
-    create --type raid6 -i 3 -I 8k -L 12M --maxrecoveryrate 16k -n six "$VG"
-    create --type raid1 -m 1 -L 4M --maxrecoveryrate 16k -n one "$VG" /dev/vdd /dev/vde
+    modprobe raid456
+    echo 1 >/proc/sys/dev/raid/speed_limit_min; echo 16 >/proc/sys/dev/raid/speed_limit_max   # KiB a second
+    create --type raid5 -i 2 -I 16k -L 12M -n five "$VG" /dev/vda /dev/vdb /dev/vdc
+    create --type raid6 -i 3 -I 8k -L 12M -n six "$VG"
+    create --type raid1 -m 1 -L 4M -n one "$VG" /dev/vdd /dev/vde
     put five five 0 9000; put six six 3000 9000; put one one 2000 4000
     sync
     lvm lvs -a -o lv_name,copy_percent,raid_sync_action "$VG"

@@ -2,7 +2,7 @@
 # what: a PV that is gone (its image is not here, the metadata name it): what lies elsewhere may be read with --partial, the rest is EIO
 # disks: 5 5 5
 # drop: pv2
-# refuse: half EIO its second segment lies on the PV that is missing (its first 512 KiB are readable)
+# refuse: half EIO its second segment lies on the missing PV; the first 512 KiB are on pv0
 # refuse: gone EIO it lies on the PV that is missing
 make() {
     group 128k /dev/vda /dev/vdb /dev/vdc

@@ -3,16 +3,16 @@
 # disks: 12 12
 make() {
     group 128k /dev/vda /dev/vdb
-    lvm lvcreate -qq -y --type thin-pool -c 64k -L 6M --poolmetadatasize 2M -n pool64 "$VG"
-    lvm lvcreate -qq -y --type thin-pool -c 192k -L 6M --poolmetadatasize 2M -n pool192 "$VG"
-    lvm lvcreate -qq -y -V 4M -T "$VG/pool64" -n small
-    lvm lvcreate -qq -y -V 24M -T "$VG/pool192" -n large
-    lvm lvcreate -qq -y -V 1M -T "$VG/pool64" -n empty
+    create --type thin-pool -c 64k -L 6M --poolmetadatasize 2M -n pool64 "$VG"
+    create --type thin-pool -c 192k -L 6M --poolmetadatasize 2M -n pool192 "$VG"
+    create -V 4M -T "$VG/pool64" -n small
+    create -V 24M -T "$VG/pool192" -n large
+    create -V 1M -T "$VG/pool64" -n empty
     put small small 0 300; put small small 1000 17; put small small 8000 192
     put large large 5 700; put large large 30001 400; put large large 49000 152
-    lvm lvcreate -qq -y -s -kn -n snap "$VG/small"
+    create -s -kn -n snap "$VG/small"
     put small after 100 200; put snap snapped 5000 60
-    lvm lvcreate -qq -y -s -kn -n snapsnap "$VG/snap"
+    create -s -kn -n snapsnap "$VG/snap"
     put snap later 5030 100; blkdiscard -o 524288 -l 131072 "/dev/$VG/small"
     down
 }

@@ -31,6 +31,7 @@ fill() { for lv; do put "$lv" "$lv" 0 "$(sectors "$lv")"; done; }
 
 # seen LV [WORDS]: what device-mapper reads from it; WORDS (`without=pv1`) go into the manifest.
 seen() {
+    [ -b "/dev/$VG/$1" ] || { echo "no $1"; return 1; }
     echo 3 >/proc/sys/vm/drop_caches
     sum=$(dd if="/dev/$VG/$1" bs=64k iflag=direct 2>/dev/null | sha256sum)
     size=$(blockdev --getsize64 "/dev/$VG/$1")
@@ -38,13 +39,21 @@ seen() {
     echo "@seen $lv $size ${sum%% *} without=$(echo "$LOST" | tr " " ,) $*"
 }
 seen_if() { [ ! -e "/dev/$VG/$1" ] || seen "$@"; }
+# files LV: the sums of what is in its file system.
+files() {
+    mount -o ro "/dev/$VG/$1" /mnt
+    ( cd /mnt && find . -type f | sort | while read -r path; do
+        sum=$(sha256sum "$path"); echo "@file $1 ${path#./} ${sum%% *}"
+    done )
+    umount /mnt
+}
 # synced LV: wait until its legs agree.
 synced() { until lvm lvs --noheadings -o copy_percent "$VG/$1" | grep -q '100\.00'; do sleep 0.2; done; }
 up() { lvm vgchange -qq -ay "$@" "$VG"; }
 down() { sync; lvm vgchange -qq -an "$VG"; }
 # group EXTENT DISK...: physical volumes and the group over them.
 group() { extent=$1; shift; lvm pvcreate -qq -y "$@"; lvm vgcreate -qq -y -s "$extent" "$VG" "$@"; }
-create() { lvm lvcreate -qq -y -Wn "$@"; }
+create() { lvm lvcreate -qq -y "$@"; }
 layout() { lvm lvs -a --noheadings --separator ' ' -o lv_name,segtype,lv_attr,seg_size,devices --units k "$VG" | sed 's/^ */@layout /'; }
 lvm_conf
 
@@ -60,7 +69,7 @@ step() {
     fi
     layout
     LOST=''
-    for disk in /dev/vd?; do cat "$disk" >"/tmp/${disk##*/}"; done
+    [ -z "$LOSSES" ] || for disk in /dev/vd?; do cat "$disk" >"/tmp/${disk##*/}"; done
     ( set -e; look ) || return 1
     lvm vgchange -qq -an "$VG"
     echo "$LOSSES" | tr ';' '\n' | while read -r LOST; do

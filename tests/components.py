@@ -12,6 +12,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,17 @@ def _no_strace() -> str | None:
     return _programs("strace") or _fails(["strace", "-qq", "-o", os.devnull, "true"])
 
 
+def _no_fuse() -> str | None:
+    if os.geteuid() != 0:
+        return "not root"
+    missing = [path for path in ("/dev/fuse", "/dev/loop-control") if not os.path.exists(path)]
+    if missing:
+        return f"no {' '.join(missing)}"
+    if lacking := _programs("losetup", "blkid", "fstrim", "mkfs.ext4", "e2fsck", "mkfs.xfs", "xfs_repair", "fio"):
+        return lacking
+    return _fails([sys.executable, "-c", "from swd.export import fuse; fuse.library()"])
+
+
 COMPONENTS = {
     "tgt": Component(lambda: _programs("tgtd", "tgtadm"), "make test-deps, or: apt-get install tgt"),
     "libiscsi": Component(
@@ -70,6 +82,9 @@ COMPONENTS = {
         "make test-deps, or: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user",
     ),
     "systemd": Component(lambda: _programs("systemd-analyze"), "make test-deps, or: apt-get install systemd"),
+    "fuse": Component(
+        _no_fuse, "as root: make test-deps test, or: apt-get install fuse3 e2fsprogs xfsprogs fio; modprobe fuse loop"
+    ),
     "strace": Component(_no_strace, "make test-deps, or: apt-get install strace"),
     "sfdisk": Component(lambda: _programs("sfdisk", "fdisk"), "make test-deps, or: apt-get install fdisk"),
 }

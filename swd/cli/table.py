@@ -288,6 +288,35 @@ VERBS: Final[tuple[Verb, ...]] = (
         "swd.cli.verbs.phase:complete",
     ),
     Verb(
+        "mount",
+        "Mount the file system on a device by this host's kernel (FUSE and a loop device; needs root). "
+        "Read-only, unless -o rw, which is EXPERIMENTAL.\n\n"
+        "A file system with a journal that was not unmounted cleanly is refused (EBUSY): "
+        "`-o ro,noload` (ext) or `-o ro,norecovery` (XFS) shows it as it is.",
+        "swd.cli.verbs.mount:mount",
+        (_DEV, Argument("directory", "DIR", "file")),
+        (
+            Option(("-t", "--type"), "The type of the file system; without it, what blkid finds.", "text", "TYPE"),
+            Option(
+                ("-o", "--options"),
+                "Options as of mount(8), separated by commas; `nosuid,nodev` hold unless `suid` or `dev` is given.",
+                "text",
+                "OPTIONS",
+                many=True,
+            ),
+            _FORCE,
+        ),
+        gate="devices",
+        options_key=True,
+    ),
+    Verb(
+        "umount",
+        "Write, flush and unmount what `mount` mounted, and end the process behind it; cleans up if that was killed. "
+        "EIO, when it is unmounted, if not all that was written is safe.",
+        "swd.cli.verbs.mount:umount",
+        (Argument("name", "DIR|DEV", "file"),),
+    ),
+    Verb(
         "placement check",
         "Follow what this host mounts, swaps to, dumps to and boots from down to its devices, and refuse (EINVAL) what "
         "may not be on iSCSI: /, /boot, /usr where the boot needs it, /var, primary swap, dump.",

@@ -73,6 +73,25 @@ def living(target: str | None = None) -> list[Holder]:
     return found
 
 
+def sweep() -> None:
+    """Remove the records that dead processes of ours left."""
+    for path in (places.runtime_folder() / _FOLDER).glob("*.json"):
+        with contextlib.suppress(OSError):
+            if _is_free(path):
+                path.unlink()
+
+
+def _is_free(path: Path) -> bool:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
 def _read(path: Path) -> Holder | None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

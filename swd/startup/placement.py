@@ -121,6 +121,7 @@ KERNEL: Final = Rule(
     "it is a disk of the kernel's initiator (open-iscsi), which swd does not manage",
     "see that the initramfs logs in to it (iBFT, netroot=iscsi:), not iscsid after the network",
 )
+PLANNED: Final = "to be mounted"
 NETDEV: Final = "its options say that it needs the network, and what it leads to is not there now"
 
 
@@ -180,7 +181,7 @@ def check(root: str = "/", fstab: str | None = None, *, adding: Sequence[tuple[s
     if fstab is not None and not (os.path.isfile(fstab) and os.access(fstab, os.R_OK)):
         raise InvalidArgument(f"{fstab} is no file that can be read")
     tree = Tree(root)
-    planned = [Use("mount", place, dev, "fuse.swd", evidence="to be mounted") for place, dev in adding]
+    planned = [Use("mount", place, dev, "fuse.swd", evidence=PLANNED) for place, dev in adding]
     found = (*layout.uses(tree, fstab), *planned)
     follower = Follower(tree, found)
     return judge(Facts(tuple((use, follower.ends(use)) for use in found), _boot_needs_usr(tree), _own_places(tree)))

@@ -77,11 +77,15 @@ def synchronize_cache_16() -> bytes:
     return struct.pack(">B15x", 0x91)
 
 
-def write_same_16(lba: int, blocks: int) -> bytes:
-    """One block of data repeated `blocks` times. A count of 0 would mean "to the end of the medium": refused here."""
+def write_same_16(lba: int, blocks: int, *, unmap: bool = False) -> bytes:
+    """One block of data repeated `blocks` times. A count of 0 would mean "to the end of the medium": refused here.
+
+    `unmap`: the unit may deallocate instead; what it does not, it writes (SBC-3 5.46), so that the blocks read as the
+    block of data where unmapped blocks read as zeros and that is zeros, too.
+    """
     if blocks <= 0:
         raise ValueError("WRITE SAME of no blocks means all blocks to the end: not sent")
-    return struct.pack(">BxQIxx", 0x93, lba, blocks)
+    return struct.pack(">BBQIxx", 0x93, 0x08 if unmap else 0, lba, blocks)
 
 
 def unmap(parameter_length: int) -> bytes:

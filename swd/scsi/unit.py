@@ -65,6 +65,7 @@ class LogicalUnit:
         self.identity = self.facts.identity.text
         self.max_transfer = _max_transfer(self.facts)
         self._has_write_same = True
+        self._unmapping = _zeros_by_unmapping(self.facts)  # set the UNMAP bit of WRITE SAME
         self._has_cache = True
         self._refusal: Callable[[], SwdError] | None = None
         self._read, self._write, self._batch = session.read_blocks, session.write_blocks, session.batch
@@ -142,7 +143,10 @@ class LogicalUnit:
         self._has_cache = False
 
     def zero(self, lba: int, blocks: int) -> None:
-        """Make the blocks read as zeros: WRITE SAME(16), or written zeros where the unit does not have it."""
+        """Make the blocks read as zeros: WRITE SAME(16), or written zeros where the unit does not have it.
+
+        The unit may deallocate them where it says that such blocks read as zeros (LBPME, LBPRZ, LBPWS).
+        """
         self._refuse_if_gone()
         limit = min(self.facts.limits.max_write_same or _MAX_SAME, _MAX_SAME)
         for first, count in _pieces(lba, blocks, limit):
@@ -200,10 +204,14 @@ class LogicalUnit:
     def _write_same(self, lba: int, blocks: int) -> bool:
         """False: the unit does not have the command (and is not asked again)."""
         try:
-            self._run.check(cdb.write_same_16(lba, blocks), data_out=bytes(self.block_size))
+            command = cdb.write_same_16(lba, blocks, unmap=self._unmapping)
+            self._run.check(command, data_out=bytes(self.block_size))
         except ScsiError as error:
             if error.errno not in _REFUSED:
                 raise
+            if self._unmapping and error.errno == errno.EINVAL:  # it has the command, but perhaps not the bit
+                self._unmapping = False
+                return self._write_same(lba, blocks)
             self._has_write_same = False
             return False
         return True
@@ -263,6 +271,11 @@ class LogicalUnit:
 
 
 _ALL_GOOD = ScsiResult(policy.GOOD)
+
+
+def _zeros_by_unmapping(facts: Facts) -> bool:
+    """Whether what WRITE SAME unmaps reads as zeros (SBC-3 4.7.4.5), so that zeroing may give storage back."""
+    return facts.capacity.thin and facts.capacity.reads_zeros and facts.provisioning.write_same_unmaps
 
 
 def _max_transfer(facts: Facts) -> int:

@@ -434,12 +434,31 @@ def test_zero_by_write_same_in_pieces(opened: Opened) -> None:
     assert opened.disk.timeouts == [300.0, 300.0]  # long-running
 
 
-@pytest.mark.parametrize("refusal", [INVALID_OPCODE, INVALID_FIELD])
-def test_zero_by_writing(opened: Opened, refusal: ScsiResult) -> None:
-    opened.disk.script[0x93].append(refusal)
+def test_zero_may_unmap_where_that_reads_as_zeros() -> None:
+    disk = FakeDisk()
+    disk.pages[0xB2] = bytes([0, 0xC4, 2, 0])  # LBPU, LBPWS, LBPRZ; thin
+    opened = Opened(disk)
+    disk.script[0x93].append(INVALID_FIELD)
+    opened.unit.zero(0, 8)  # the unit will not have the bit: once more without
+    opened.unit.zero(8, 8)
+    assert [cdb[1] for cdb in disk.log if cdb[0] == 0x93] == [0x08, 0, 0]
+    assert disk.opcodes() == [0x93, 0x93, 0x93]
+
+
+@pytest.mark.parametrize("flags", [0x80, 0x84])  # no LBPWS
+def test_zero_does_not_unmap_otherwise(flags: int) -> None:
+    disk = FakeDisk()
+    disk.pages[0xB2] = bytes([0, flags, 2, 0])
+    Opened(disk).unit.zero(0, 8)
+    assert [cdb[1] for cdb in disk.log if cdb[0] == 0x93] == [0]
+
+
+@pytest.mark.parametrize(("refusal", "times"), [(INVALID_OPCODE, 1), (INVALID_FIELD, 2)])  # with UNMAP, and without
+def test_zero_by_writing(opened: Opened, refusal: ScsiResult, times: int) -> None:
+    opened.disk.script[0x93].extend([refusal] * times)
     opened.disk.data[:] = b"\xff" * len(opened.disk.data)
     opened.unit.zero(0, 200)
-    assert opened.disk.opcodes() == [0x93, 0x2A, 0x2A, 0x2A, 0x2A]
+    assert opened.disk.opcodes() == [0x93] * times + [0x2A] * 4
     assert opened.disk.data == bytes(200 * 512) + b"\xff" * (56 * 512)
 
 

@@ -337,13 +337,13 @@ def test_a_ring_of_links_and_a_pipe_end(tmp_path: Path) -> None:
 
 
 def test_mutilated_files_never_break_it(tmp_path: Path) -> None:
-    """2,000 fstabs and mount tables with bytes cut out, changed and doubled: a report each time."""
+    """400 fstabs and mount tables with bytes cut out, changed and doubled: a report each time."""
     chance = random.Random(20261125)
     host = LAYOUTS[12].host
     top = make(host, tmp_path)
     places = [top / "etc/fstab", top / "proc/self/mountinfo", top / "proc/cmdline", top / "proc/swaps"]
     whole = {place: place.read_bytes() + f"{DEV} / ext4\n".encode() for place in places}
-    for _ in range(500):
+    for _ in range(100):
         for place in places:
             data = bytearray(whole[place])
             for _ in range(chance.randint(1, 8)):

@@ -297,12 +297,14 @@ def _find(name: str) -> Record:
 
 def _take_down(record: Record, troubles: list[str]) -> None:
     """From the top to the bottom, what is there. Failures to write are collected; being in use ends it, unchanged."""
+    # A loop device is ours by the file behind it: after a restart of the host its number may be somebody else's.
+    ours = bool(record.device) and kernel.backing(record.device) == record.file
     on_top = [source for place, _, source in kernel.mounts() if place == record.directory][-1:]
-    if on_top == [record.device] and record.device:
+    if ours and on_top == [record.device]:
         if record.writable:
             _noting(troubles, kernel.sync_file_system, record.directory)
         _unless_busy(record.directory)
-    if record.device and kernel.backing(record.device) == record.file:
+    if ours:
         if record.writable:
             _noting(troubles, kernel.sync_device, record.device)
         kernel.detach(record.device)

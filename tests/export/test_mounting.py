@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import remains
+from mount_rig import remains
 from support.process import run
 
 from swd.driver import holders, phase
 from swd.export import kernel, mountpoints
+from swd.target import config
+from swd.target.media import FileMedium
+from swd.target.server import TargetServer
 
 pytestmark = pytest.mark.fuse
 
@@ -82,6 +85,29 @@ def test_what_is_written_is_on_the_disk_and_comes_back(
     assert ctl("umount", disk.dev).status == 0  # by the DEV
     assert remains() == []
     assert holders.living() == []
+
+
+class CountingMedium(FileMedium):
+    flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+        super().flush()
+
+
+def test_an_fsync_reaches_the_medium_before_it_returns(lun: Lun, ctl: Ctl, directory: Path) -> None:
+    medium = CountingMedium(str(lun().image))
+    with TargetServer(
+        [config.TargetConfig("iqn.2026-01.org.example:db", {0: config.Lun(medium)})], "127.0.0.1:0"
+    ) as server:
+        dev = f"iscsi://{server.portal}/iqn.2026-01.org.example:db/0"
+        assert ctl("mount", dev, str(directory), "-o", "rw").status == 0
+        for _ in range(3):
+            before = medium.flushes
+            fill(directory, 1, 4096)  # one fsync
+            assert medium.flushes > before
+        assert ctl("umount", str(directory)).status == 0
+    medium.close()
 
 
 def test_signals_do_not_end_it_and_a_busy_one_stays(lun: Lun, ctl: Ctl, directory: Path) -> None:

@@ -2,9 +2,10 @@
 """`swdctl mount -o rw` under load, little memory and faults: `tools/mount_soak.py [--seconds N] [--fs ext4,xfs]`.
 
 For each file system: a target process, a mount, and fio writing with `verify=crc32c` in a cgroup whose memory is far
-smaller than its files; the target is killed and started again every `--fault` seconds. Then fstrim, sums of all files, umount,
-the file system's own check on the target's image, a read-only mount, and the sums once more. Root, FUSE, loop devices, fio.
-With `--volume`: on a striped logical volume over two disks of two targets. Ends with 1 if anything is not as it was.
+smaller than its files; the target is killed and started again every `--fault` seconds. Then fstrim, sums of all files,
+umount, the file system's own check on the target's image, a read-only mount, and the sums once more. Root, FUSE, loop
+devices, fio. With `--volume`: on a striped logical volume over two disks of two targets. Ends with 1 if anything is not
+as it was.
 """
 
 from __future__ import annotations
@@ -218,12 +219,11 @@ def _load(directory: Path, disks: list[Disk], options: argparse.Namespace) -> in
     ]
     with _little_memory(options.memory) as (enter, account):
         load = subprocess.Popen(
-            command,
+            [*enter, *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=enter,
         )
         ended, faults = threading.Event(), [0]
         breaker = threading.Thread(target=_break, args=(disks, options.fault, ended, faults))
@@ -251,8 +251,11 @@ def _break(disks: list[Disk], every: float, ended: threading.Event, faults: list
 
 
 @contextlib.contextmanager
-def _little_memory(mebibytes: int) -> Iterator[tuple[Callable[[], None], Callable[[], str]]]:
-    """A cgroup with that limit, of either version: how to enter it, and what it counted. Without one: says so."""
+def _little_memory(mebibytes: int) -> Iterator[tuple[list[str], Callable[[], str]]]:
+    """A cgroup with that limit, of either version: the words before a command that put it there, and what it counted.
+
+    Without one: says so.
+    """
     limit = mebibytes << 20
     two, one = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")
     if (two / "cgroup.controllers").exists() and "memory" in (two / "cgroup.controllers").read_text().split():
@@ -261,18 +264,18 @@ def _little_memory(mebibytes: int) -> Iterator[tuple[Callable[[], None], Callabl
         group, version = one / GROUP, 1
         names = ("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.failcnt")
     else:
-        yield (lambda: None), (lambda: "none: this host has no memory controller that can be used")
+        yield [], (lambda: "none: this host has no memory controller that can be used")
         return
     group.mkdir()
     try:
         (group / names[0]).write_text(str(limit))
-        yield (lambda: _enter(group)), (lambda: _account(group, names, mebibytes, version))
+        yield _entering(group), (lambda: _account(group, names, mebibytes, version))
     finally:
         group.rmdir()
 
 
-def _enter(group: Path) -> None:
-    (group / "cgroup.procs").write_text(str(os.getpid()))
+def _entering(group: Path) -> list[str]:
+    return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(group / "cgroup.procs")]
 
 
 def _account(group: Path, names: tuple[str, str, str], mebibytes: int, version: int) -> str:

@@ -69,7 +69,7 @@ def _run(orders: Orders) -> None:
     folder = Path(orders.folder)
     fuse.library()  # before there is a session: what is not installed is found out at once
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_alive(folder))
+        _hold(folder / ALIVE)
         disk = stack.enter_context(swd.open(orders.dev, "r+b" if orders.writable else "rb", **orders.options))
         stack.enter_context(holders.holding(orders.what, orders.targets))
         # Each thread has the library's buffer, a copy of what is written, and what is made of it on the way.
@@ -92,14 +92,9 @@ def _last_flush(disk: Any) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _alive(folder: Path) -> Any:
-    fd = os.open(folder / ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(fd)
+def _hold(path: Path) -> None:
+    """Lock a file until this process is gone: nobody closes it before."""
+    fcntl.flock(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _write(path: Path, record: Ended) -> None:

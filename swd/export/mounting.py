@@ -30,6 +30,7 @@ from swd.proto.dev import HardwarePath, IscsiDev, LvmDev, Wwid
 from swd.proto.url import parse_dev
 
 START_SECONDS: Final = 150  # a login with its retries ends well before
+GOING_SECONDS: Final = 1
 END_SECONDS: Final = 150  # a last flush, which a session being reinstated may hold up for replacement_timeout
 SAFE: Final = ("nosuid", "nodev")  # what a foreign disk holds is not this host's: `-o suid,dev` says otherwise
 AS_IT_IS: Final[dict[str, str]] = {  # how to look at a file system without its journal
@@ -180,9 +181,9 @@ def _its_error(answer: Mapping[str, Any]) -> SwdError:
 
 def _stop(record: Record) -> None:
     """Undo `_start`: unmount the FUSE file system, which ends the daemon; one that shows nothing yet is killed."""
-    if kernel.is_mount(record.fuse):
-        with contextlib.suppress(OSError):
-            kernel.umount(record.fuse)
+    shows = kernel.is_mount(record.fuse)
+    if shows:
+        kernel.umount(record.fuse)
     else:
         with contextlib.suppress(ProcessLookupError):
             os.kill(record.pid, signal.SIGKILL)
@@ -198,10 +199,10 @@ def _wait(record: Record, seconds: float) -> bool:
     except OSError:
         return not record.alive()
     try:
-        if record.alive():  # else the number is somebody else's by now
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            poll.poll(seconds * 1000)
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        # Without the lock it is going, or long gone: then its number may be somebody else's.
+        poll.poll(1000 * (seconds if record.alive() else GOING_SECONDS))
     finally:
         os.close(fd)
     with contextlib.suppress(ChildProcessError):

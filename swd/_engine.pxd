@@ -139,7 +139,8 @@ cdef struct Task:
     uint8_t bhs[48]     # control: the header to send, then the header that came back
     double timeout      # seconds
     double begun        # when it was queued, on the caller's clock
-    double deadline     # on the caller's clock
+    double deadline     # on the caller's clock; progress puts it off
+    double limit        # but never beyond this
     int64_t tag         # the pump's: which I/O of a batch
     void *waiter        # the pump's: who waits
     Task *next          # in one of the queues below
@@ -241,6 +242,7 @@ cdef class Engine:
     cdef Task *take_done(self) noexcept nogil
     cdef void go_ahead(self, Task *task) noexcept nogil
     cdef void release(self, Task *task) noexcept nogil
+    cdef void let_loose(self, double now) noexcept nogil
     cdef int detach(self, Task *task) noexcept nogil
     cdef void fail(self, int code, int64_t a, int64_t b) noexcept nogil
     cdef int fill(self, double now) noexcept nogil

@@ -29,6 +29,7 @@ from swd.errors import BadDescriptor, ConnectionLost, DigestMismatch, ProtocolVi
 from swd.values import Completion, Event, Leftover, OpenTask
 
 cdef double FAR_FUTURE = 1e300
+cdef double MOST_EXTENSION = 4.0    # progress prolongs a command up to so many times its deadline
 
 cdef enum:
     BHS = 48
@@ -155,6 +156,11 @@ cdef void unlink(Queue *queue, Task *task) noexcept nogil:
     if queue.tail == task:
         queue.tail = before
     task.next = NULL
+
+
+cdef inline void put_off(Task *task, double now) noexcept nogil:
+    """Data moved, or is asked for: the target works on it, and gets its whole deadline again, within the limit."""
+    task.deadline = min(now + task.timeout, task.limit)
 
 
 cdef list headers_of(swd_heads *heads):
@@ -285,7 +291,7 @@ cdef class Engine:
         task.state = QUEUED
         task.timeout = timeout
         task.begun = now
-        task.deadline = now + timeout
+        task.deadline = task.limit = now + timeout
         return task
 
     cdef Task *find(self, uint32_t itt) noexcept nogil:
@@ -309,6 +315,8 @@ cdef class Engine:
         task.out_len = out_len
         task.in_buf = in_buf
         task.in_len = in_len
+        if self.recovering or self.held:
+            task.deadline = FAR_FUTURE  # recovery has bounds of its own; see `let_loose`
         push(&self.waiting, task)
         self.commands += 1
         self.reads += in_len > 0
@@ -340,6 +348,7 @@ cdef class Engine:
 
     cdef void go_ahead(self, Task *task) noexcept nogil:
         """A command that was just started goes before replay and new commands."""
+        task.deadline = task.limit
         unlink(&self.waiting, task)
         push(&self.urgent, task)
         task.ahead = True
@@ -464,11 +473,22 @@ cdef class Engine:
         while task != NULL:
             if not task.control:
                 task.lost = False
+                task.deadline = FAR_FUTURE
                 push(&self.waiting, task)
             task = pop(&unsent)
         for i in range(self.slots):
             if self.tasks[i].lost and self.tasks[i].state in (QUEUED, ACTIVE):
                 self.lose(&self.tasks[i])
+
+    cdef void let_loose(self, double now) noexcept nogil:
+        """Recovery is over: replay, then new commands. Their clocks begin when they are sent, but a target that opens
+        no window for them is not waited for without end.
+        """
+        cdef int i
+        self.held = False
+        for i in range(self.slots):
+            if self.tasks[i].state == QUEUED and not self.tasks[i].control:
+                self.tasks[i].deadline = now + MOST_EXTENSION * self.tasks[i].timeout
 
     cdef void forget_connection(self) noexcept nogil:
         """Empties the queues of both directions; no span points anywhere afterwards."""
@@ -721,6 +741,7 @@ cdef class Engine:
         self.cmd_sn += 1
         task.state = ACTIVE
         task.deadline = now + task.timeout
+        task.limit = now + MOST_EXTENSION * task.timeout
         task.out_done = immediate
         task.r2t_next = task.unsolicited_end
         self.add_pdu(header, task.out_buf, immediate, task)
@@ -748,6 +769,7 @@ cdef class Engine:
         put32(header + 36, task.unsolicited_sn if unsolicited else r2t.data_sn)
         put32(header + 40, offset)
         task.out_done += length
+        put_off(task, self.now)
         if unsolicited:
             task.unsolicited_sn += 1
         else:
@@ -828,6 +850,8 @@ cdef class Engine:
             self.dest += placed
             self.left -= placed
             n -= placed
+            if self.body_slot != NO_SLOT:
+                put_off(&self.tasks[self.body_slot], self.now)
         if self.tape.bytes != NULL:
             swd_tape_pass(&self.tape, 0, self.ring + self.ring_end, n, self.now)
         self.ring_end += <uint32_t>n
@@ -992,6 +1016,8 @@ cdef class Engine:
         task.data_sn += 1
         task.in_done += length
         self.empty_data_ins += length == 0
+        if length:
+            put_off(task, self.now)
         if self.bhs[1] & 1 and self.take_stat_sn():
             self.take_status(task)
 
@@ -1084,6 +1110,7 @@ cdef class Engine:
             task.r2t_sn += 1
             task.r2t_count += 1
             task.r2t_next = offset + length
+            put_off(task, self.now)
             self.r2ts += 1
             if not task.sending:
                 task.sending = True
@@ -1297,7 +1324,14 @@ cdef class Engine:
             raise self.death() or BlockingIOError("no task slot is free")
         return task.itt
 
-    def restart(self, negotiated, order=(), losses=None, bint one_by_one=False):
+    def deadline(self, uint32_t itt):
+        """When a command is overdue, on the caller's clock. KeyError if there is none of that tag."""
+        cdef Task *task = self.find(itt)
+        if task == NULL:
+            raise KeyError(itt)
+        return task.deadline
+
+    def restart(self, negotiated, order=(), losses=None, bint one_by_one=False, double now=0.0):
         """As the pump does on a new connection; nothing is held back afterwards. See `begin_again`."""
         cdef Agreed agreed = agreed_from(negotiated)
         cdef uint32_t tags[MAX_SLOTS]
@@ -1307,7 +1341,7 @@ cdef class Engine:
             count += 1
         self.losses.update(losses or {})
         self.begin_again(&agreed, tags, count, one_by_one)
-        self.held = False
+        self.let_loose(now)
 
     def let_go(self, uint32_t itt):
         """Detaches a task: its buffers are free at once. What the target still sends for it is dropped."""

@@ -78,6 +78,7 @@ from swd._sys cimport (
     swd_poll,
     swd_poll_write,
     swd_receive,
+    swd_reset,
     swd_send,
     swd_set_receive_slice,
     swd_wake,
@@ -473,13 +474,28 @@ cdef class Pump:
             self.see_to_loss()
         if self.engine.tape.used > self.engine.tape.size // 2:
             self.on_tape()
-        if swd_now() >= deadline and self.engine.fault_code == OK:
+        cdef double now = swd_now()
+        if now >= deadline and self.engine.fault_code == OK:
             self.engine.timeouts += 1
-            error = DeadlineExceeded(f"no answer within {timeout:g} s")
+            error = DeadlineExceeded(self.overdue(itt, timeout, now))
             error.tags = () if itt == NO_TAG else (itt,)
             error.epoch = self.epoch
             raise error
         return 0
+
+    cdef str overdue(self, uint32_t itt, double timeout, double now):
+        """What is said of a command past its deadline."""
+        cdef Task *task
+        cdef bint progressed = False
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            task = self.engine.find(itt)
+            if task != NULL:
+                progressed = task.state == ACTIVE and task.control == 0 and task.deadline >= task.limit
+            pthread_mutex_unlock(&self.lock)
+        if progressed:
+            return f"not complete after {4 * timeout:g} s, four times its deadline, though its data went on"
+        return f"no answer within {timeout:g} s"
 
     cdef int see_to_events(self) except -1:
         cdef EventNode *node
@@ -516,6 +532,9 @@ cdef class Pump:
             while ended == LOOK:
                 if task != NULL:
                     self.look(task.deadline, request.timeout, task.itt)
+                elif self.engine.recovering or self.engine.held:
+                    give_up = swd_now() + request.timeout  # a lost link is no time of the command's
+                    self.look(give_up, request.timeout, NO_TAG)
                 else:
                     self.look(give_up, request.timeout, NO_TAG)
                 with nogil:
@@ -845,11 +864,21 @@ cdef class Pump:
         if closed:
             raise BadDescriptor("the session is closed")
 
+    def reset(self):
+        """Ends the lost connection for its target as well: RST in place of FIN (RFC 9293 3.5.2), and nothing that waits
+        to be sent goes out any more. Only while the link is down.
+        """
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            if self.engine.recovering and self.fd >= 0:
+                swd_reset(self.fd)
+            pthread_mutex_unlock(&self.lock)
+
     def resume(self):
         """All is as it was: replay, then new commands."""
         with nogil:
             pthread_mutex_lock(&self.lock)
-            self.engine.held = False
+            self.engine.let_loose(swd_now())
             self.flush(swd_now())
             self.wake_all()
             pthread_mutex_unlock(&self.lock)

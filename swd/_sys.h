@@ -90,6 +90,21 @@ static inline int swd_poll_write(int fd, double seconds)
     return poll(&p, 1, (int)(seconds * 1000) + 1) > 0;
 }
 
+/* Ends a connection by RST: what waits in its send buffer is dropped. The descriptor stays to be closed. */
+static inline void swd_reset(int fd)
+{
+    struct linger at_once = {1, 0};
+    struct sockaddr none;
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once); /* if nothing else, then close() resets it */
+#ifdef __linux__
+    memset(&none, 0, sizeof none);
+    none.sa_family = AF_UNSPEC;
+    connect(fd, &none, sizeof none);
+#else
+    (void)none;
+#endif
+}
+
 static inline int swd_set_receive_slice(int fd, double seconds)
 {
     struct timeval t = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};

@@ -29,6 +29,7 @@ cdef extern from "_sys.h" nogil:
     ssize_t swd_receive(int fd, iovec *places, int count, int wait)
     int swd_poll(int fd, int want_write, double seconds)
     int swd_poll_write(int fd, double seconds)
+    void swd_reset(int fd)
     int swd_set_receive_slice(int fd, double seconds)
     void swd_wake(int fd)
     int swd_watch_forks()

@@ -19,6 +19,7 @@ from swd.errors import SwdError
 from swd.iscsi import session as _session
 from swd.proto import lun as _lun
 from swd.proto.options import Options
+from swd.scsi import opcodes
 from swd.scsi.probe import list_luns
 from swd.scsi.unit import LogicalUnit
 from swd.values import Chap, Portal, ScsiResult
@@ -99,6 +100,9 @@ class Session(_session.Session):
                 self.tally.add("stale_identity")
                 messages.say(_log, "SWD_LOG_STALE_IDENTITY", portal=self.portal, lun=_lun.text(field), why=error)
         self._bar(dict(self._changed))
+
+    def _patience(self, cdb: bytes) -> int:
+        return opcodes.lookup(cdb).patience if cdb else 1
 
     def _keep_headers(self) -> None:
         """The last headers into a file (0600) of the run-time folder, one a process; where that cannot be, nothing."""

@@ -189,7 +189,9 @@ class Session:
         field = luns.field(lun)
         buffer = bytearray(data_in) if data_in else None
         with self._deadlines(field):
-            completion = self._pump.command(field, cdb, data_out or None, buffer, self._timeout(timeout), ahead=ahead)
+            completion = self._pump.command(
+                field, cdb, data_out or None, buffer, self._timeout(timeout, cdb), ahead=ahead
+            )
         return result_of(completion, buffer)
 
     def submit(
@@ -205,7 +207,7 @@ class Session:
         field = luns.field(lun)
         buffer = bytearray(data_in) if data_in else None
         return Task(
-            self, self._pump.submit(field, cdb, data_out or None, buffer, self._timeout(timeout)), field, buffer
+            self, self._pump.submit(field, cdb, data_out or None, buffer, self._timeout(timeout, cdb)), field, buffer
         )
 
     def read_blocks(
@@ -267,8 +269,12 @@ class Session:
 
     # ---- deadlines and task management --------------------------------------------------------------------------
 
-    def _timeout(self, timeout: float | None) -> float:
-        return self.options.timeout if timeout is None else timeout
+    def _timeout(self, timeout: float | None, cdb: bytes = b"") -> float:
+        return self.options.timeout * self._patience(cdb) if timeout is None else timeout
+
+    def _patience(self, _cdb: bytes) -> int:
+        """How many times the deadline of an ordinary command this one has. This rank knows no commands."""
+        return 1
 
     @contextlib.contextmanager
     def _deadlines(self, field: int) -> Iterator[None]:

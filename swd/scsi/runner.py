@@ -20,8 +20,6 @@ from swd.scsi.opcodes import lookup
 from swd.scsi.policy import Action, Cause, Verdict
 from swd.values import ScsiResult, Sense
 
-LONG_FACTOR = 10  # a long-running command gets so many times the deadline of an ordinary one
-
 _RAW_CAUSES = frozenset({Cause.ATTENTION, Cause.BUSY})  # what a caller with a CDB of his own does not want to see
 
 _COUNTED = {Cause.ATTENTION: "unit_attention", Cause.BUSY: "busy"}  # in the statistics of the session
@@ -118,9 +116,7 @@ class Runner:
             result = again()
 
     def _deadline(self, cdb: bytes) -> float | None:
-        if self.timeout is None or not lookup(cdb).long_running:
-            return self.timeout
-        return self.timeout * LONG_FACTOR
+        return None if self.timeout is None else self.timeout * lookup(cdb).patience
 
     def _attempt(
         self, cdb: bytes, data_out: Buffer | None, data_in: int, timeout: float | None

@@ -84,6 +84,8 @@ def test_info_shows_what_was_negotiated(ctl: Ctl, server: TargetServer, lun: int
     assert (session["header_digest"], session["data_digest"], session["auth"]) == (True, False, "none")
     assert (session["target_name"], session["lun"]) == (NAME, str(lun))
     assert record["timers"]["timeout"] == 30
+    assert record["long_commands"]["FORMAT UNIT"] == 4 * 3600
+    assert record["long_commands"]["UNMAP"] == 300
     text = ctl("info", dev(server, lun)).out
     assert "session:" in text
     assert NAME in text

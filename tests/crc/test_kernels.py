@@ -93,9 +93,7 @@ def test_the_chosen_kernel_does_the_work() -> None:
 
 
 def test_the_answers_of_the_self_test_are_right() -> None:
-    assert dict(_crc32c.ANSWERS) == {
-        data: int.from_bytes(bytes.fromhex(wire), "little") for data, wire in VECTORS
-    }
+    assert dict(_crc32c.ANSWERS) == {data: int.from_bytes(bytes.fromhex(wire), "little") for data, wire in VECTORS}
 
 
 @pytest.mark.parametrize("wrong", [3, "text", None])

@@ -103,3 +103,12 @@ class Hand:
             self.feed(*pdus)
         assert all(guarded.intact() for guarded in self.buffers.values())
         return caught.value
+
+
+def renewed(hand: Hand, **changes: object) -> Negotiated:
+    """The hand's pen writes on a new connection from here on."""
+    agreed = dataclasses.replace(AGREED, **{"cmd_sn": 1, "exp_stat_sn": 7, "max_cmd_sn": 32, **changes})  # type: ignore[arg-type]
+    hand.agreed = agreed
+    hand.splitter = wire.Splitter(agreed.header_digest, agreed.data_digest)
+    hand.stat_sn, hand.exp_cmd_sn, hand.max_cmd_sn = agreed.exp_stat_sn, agreed.cmd_sn, agreed.max_cmd_sn
+    return agreed

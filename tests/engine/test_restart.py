@@ -3,26 +3,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
-from engine_hand import AGREED, Hand
+from engine_hand import Hand, renewed
 from engine_rig import LUN, READ, Guarded
 from model import wire
 
 from swd.errors import ConnectionLost
-from swd.values import Negotiated
 
 FLUSH = b"\x35" + bytes(9)
-
-
-def renewed(hand: Hand, **changes: object) -> Negotiated:
-    """The hand's pen writes on a new connection from here on."""
-    agreed = dataclasses.replace(AGREED, **{"cmd_sn": 1, "exp_stat_sn": 7, "max_cmd_sn": 32, **changes})  # type: ignore[arg-type]
-    hand.agreed = agreed
-    hand.splitter = wire.Splitter(agreed.header_digest, agreed.data_digest)
-    hand.stat_sn, hand.exp_cmd_sn, hand.max_cmd_sn = agreed.exp_stat_sn, agreed.cmd_sn, agreed.max_cmd_sn
-    return agreed
 
 
 def test_a_read_begins_anew_and_keeps_its_tag() -> None:

@@ -245,3 +245,71 @@ def test_a_submitted_task_past_its_deadline_is_aborted_by_whoever_waits() -> Non
             task.result()
         assert session.alive
         assert session.ping(b"x") == b"x"
+
+
+def dripping(stop: threading.Event, steps: int, pause: float, *, ends: bool) -> Script:
+    """A script: a read whose data comes in `steps` pieces of 512 bytes, `pause` seconds apart, and then its status."""
+
+    def script(talk: Talk) -> list[Opcode]:
+        talk.log_in()
+        command, _ = talk.take(Opcode.SCSI_COMMAND)
+        for step in range(steps):
+            talk.send(
+                pdu.DataIn(itt=command.itt, data_sn=step, buffer_offset=512 * step, final=False),
+                bytes([step + 1]) * 512,
+                numbered=False,
+            )
+            if stop.wait(pause):
+                break
+        if ends:
+            talk.send(pdu.ScsiResponse(itt=command.itt))
+            return talk.serve()
+        talk.overdue()
+        abort, _ = talk.take(Opcode.TASK_MANAGEMENT_REQUEST)
+        assert abort.referenced_task_tag == command.itt
+        talk.send(pdu.TaskManagementResponse(itt=abort.itt))
+        return talk.serve()
+
+    return script
+
+
+@pytest.mark.parametrize("face", ["execute", "read_blocks", "submit", "batch"])
+def test_a_read_that_makes_progress_is_not_overdue(face: str) -> None:
+    """Its data takes twice the deadline; each piece comes within it."""
+    never = threading.Event()
+    buffer = bytearray(4096)
+    started = time.monotonic()
+    with playing(dripping(never, 8, TIMEOUT / 4, ends=True)) as peer, swd.connect(str(peer.portal), NAME) as session:
+        if face == "execute":
+            buffer[:] = session.execute(READ, lun=0, data_in=4096, timeout=TIMEOUT).data
+        elif face == "submit":
+            buffer[:] = session.submit(READ, lun=0, data_in=4096, timeout=TIMEOUT).result().data
+        elif face == "batch":
+            assert session.batch(False, 0, array.array("q", [0]), 8, buffer, timeout=TIMEOUT) == []
+        else:
+            assert session.read_blocks(0, 0, 8, buffer, TIMEOUT) is None
+        assert time.monotonic() - started > 1.5 * TIMEOUT
+        assert session.statistics["timeouts"] == 0
+    assert bytes(buffer) == b"".join(bytes([step + 1]) * 512 for step in range(8))
+
+
+def test_a_read_that_drips_for_ever_ends_at_four_deadlines() -> None:
+    stop = threading.Event()
+    with playing(dripping(stop, 1000, TIMEOUT / 3, ends=False)) as peer, swd.connect(str(peer.portal), NAME) as session:
+        started = time.monotonic()
+        waiter = threading.Timer(4 * TIMEOUT, stop.set)
+        waiter.start()
+        with pytest.raises(DeadlineExceeded, match="though its data went on"):
+            session.execute(READ, lun=0, data_in=512 * 1000, timeout=TIMEOUT)
+        assert 4 * TIMEOUT <= time.monotonic() - started < 4 * TIMEOUT + SLACK
+        assert session.alive
+        waiter.join()
+
+
+def test_a_read_whose_data_stops_ends_one_deadline_later() -> None:
+    stop = threading.Event()
+    with playing(dripping(stop, 2, 0.01, ends=False)) as peer, swd.connect(str(peer.portal), NAME) as session:
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="no answer within"):
+            session.execute(READ, lun=0, data_in=4096, timeout=TIMEOUT)
+        assert TIMEOUT <= time.monotonic() - started < 3 * TIMEOUT

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import errno
+import re
+from pathlib import Path
 
 import pytest
 from fake_disk import check_condition
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swd.scsi import cdb, policy
+from swd.scsi.opcodes import LONG
 from swd.scsi.policy import Action, Cause, judge
 from swd.values import ScsiResult, Sense
 
@@ -169,3 +172,9 @@ def test_any_end_of_any_command_has_a_verdict(status: int, response: int, sense:
         assert len(str(verdict.error).splitlines()) <= 2
     if response:
         assert verdict.action is Action.FAIL
+
+
+def test_the_page_on_recovery_has_the_deadlines_of_the_long_commands() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recovery.md").read_text()
+    rows = re.findall(r"^\| ([A-Z][A-Z0-9(), ]+) \| (\d+) \|", page, re.MULTILINE)
+    assert {name: int(times) for names, times in rows for name in names.split(", ")} == LONG

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import swd
@@ -15,12 +15,13 @@ from swd.cli.call import Call, UsageProblem
 from swd.driver import partition
 from swd.proto.lun import text as lun_text
 from swd.proto.url import IscsiDev, parse_dev
+from swd.scsi import opcodes
 
 if TYPE_CHECKING:
     from swd.disk import Disk
 
 
-TIMERS: Final = ("timeout", "login_timeout", "replacement_timeout")
+TIMERS: Final = ("timeout", "login_timeout", "replacement_timeout", "default_time2wait", "path_settle")
 STATES: Final = {"session_state": "session", "connection_state": "connection", "labels": "labels"}  # of docs/states.md
 
 
@@ -36,6 +37,7 @@ class Device:
     identity: str
     session: dict[str, object] | None = None
     timers: dict[str, float] | None = None
+    long_commands: dict[str, float] | None = None  # the deadlines of those that may take longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,13 @@ def _remote(call: Call, dev: str, parsed: IscsiDev) -> Device:
         states = session.states
         facts |= {name: states[key] for name, key in STATES.items()}
         timers = {name: getattr(session.options, name) for name in TIMERS}
+        longer = {name: session.options.timeout * times for name, times in opcodes.LONG.items()}
         whole = session.unit(parsed.lun, writable=False)
         with partition.of(whole, session.options.partition, dev) as disk:
-            return _device(dev, disk, facts, timers)
+            return replace(_device(dev, disk), session=facts, timers=timers, long_commands=longer)
 
 
-def _device(
-    dev: str, disk: Disk, session: dict[str, object] | None = None, timers: dict[str, float] | None = None
-) -> Device:
+def _device(dev: str, disk: Disk) -> Device:
     return Device(
         dev,
         disk.size,
@@ -93,8 +94,6 @@ def _device(
         disk.physical_block_size,
         disk.read_only,
         disk.identity,
-        session,
-        timers,
     )
 
 

@@ -78,8 +78,8 @@ class Disk:
 
     @property
     def size(self) -> int:
-        """In bytes."""
-        return self._size
+        """In bytes. It grows with the unit; a unit that shrinks is another disk (StaleIdentity)."""
+        return self._grown()
 
     @property
     def block_size(self) -> int:
@@ -335,13 +335,22 @@ class Disk:
         self._require_open()
         if offset < 0 or length < 0:
             raise InvalidArgument(f"{length} bytes at {offset}: neither may be negative")
-        return max(0, min(length, self._size - offset))
+        return max(0, min(length, self._grown() - offset))
+
+    def _grown(self) -> int:
+        """The size as it is now; more than before where the unit has noticed that it has grown."""
+        size = self.unit.blocks * self._block_size
+        if size > self._size:
+            self._size = size
+            if self._end >= 0:
+                self._end = size
+        return self._size
 
     def _require_room(self, offset: int, length: int) -> None:
         self._require_writable()
         if offset < 0 or length < 0:
             raise InvalidArgument(f"{length} bytes at {offset}: neither may be negative")
-        if offset + length > self._size:
+        if offset + length > self._size and offset + length > self._grown():
             reason = f"{length} bytes at {offset} do not fit: the disk ends at {self._size}, nothing was written"
             raise MediumError(reason, errno=errno.ENOSPC)
 

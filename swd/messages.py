@@ -62,6 +62,13 @@ TABLE: Final = (
         "Nothing.",
     ),
     Message(
+        "SWD_LOG_PATH_CHANGED",
+        Level.WARN,
+        "{portal}: does not answer; the session goes on with {target} at {now}",
+        "The path in use did not come back, and another one leads to the same disks; what was open goes on there.",
+        "Look why the first path is down. The session stays on the new one until that is lost.",
+    ),
+    Message(
         "ISCSI_LOG_TARGET_OFFLINE_EVENT",
         Level.ERR,
         "{portal}: the session is given up: {why}",

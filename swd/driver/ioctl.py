@@ -120,8 +120,8 @@ TABLE: Final = (
         Argument.DICT,
         "dict",
         True,
-        "a disk of an iSCSI target only: `level` lun (default), target_warm or target_cold; "
-        "others lose their commands, too",
+        "a disk of an iSCSI target: `level` lun (default), target_warm or target_cold; on `isw:`: besides, `device` "
+        "(an iscsi:// DEV to which a session of this Driver leads); others lose their commands, too",
     ),
 )
 _BY_REQUEST: Final = {entry.request: entry for entry in TABLE}

@@ -36,7 +36,8 @@ class Transfer:
     buffer: Buffer
 
 
-def _host_registry() -> Registry:
+def host_registry() -> Registry:
+    """This host's."""
     from swd.driver import registry  # only a DEV by hardware path or identity costs the import of sqlite3
 
     return registry.host()
@@ -54,7 +55,7 @@ class Wanted:
     config: Callable[[], Config]
     sessions: SessionPool
     descriptors: Callable[[], int] = lambda: 0
-    registry: Callable[[], Registry] = _host_registry
+    registry: Callable[[], Registry] = host_registry
     parameters: dict[str, object] = field(default_factory=dict)  # of the Driver: options that SWD_PARAMS_SET gave
     gate: Callable[[Any], None] = lambda _dev: None  # for a row that opens another DEV
 

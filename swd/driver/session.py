@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from swd import messages
 from swd.disk import Disk
-from swd.driver import places
+from swd.driver import known, places
 from swd.driver.errnos import During, translated
-from swd.errors import SwdError
+from swd.driver.row import host_registry
+from swd.errors import ConnectionLost, SwdError
 from swd.iscsi import session as _session
 from swd.proto import lun as _lun
 from swd.proto.options import Options
+from swd.proto.recovery import Path
 from swd.scsi import opcodes
 from swd.scsi.probe import list_luns
 from swd.scsi.unit import LogicalUnit
@@ -27,6 +29,7 @@ from swd.values import Chap, Portal, ScsiResult
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from swd.driver.registry import Registry
 
 _log = logging.getLogger(__name__)
 
@@ -38,9 +41,18 @@ class Session(_session.Session):
     """
 
     def __init__(
-        self, portal: Portal, target_name: str, *, chap: Chap | None, options: Options, initiator_name: str
+        self,
+        portal: Portal,
+        target_name: str,
+        *,
+        chap: Chap | None,
+        options: Options,
+        initiator_name: str,
+        registry: Callable[[], Registry] = host_registry,
     ) -> None:
-        self._units_lock = threading.Lock()  # guards _units; held while a unit is probed, so that it is probed once
+        self._registry = registry
+        self._probing = threading.Lock()  # held while a unit is probed, so that it is probed once
+        self._units_lock = threading.Lock()  # guards _units; nobody waits under it, for recovery takes it, too
         self._units: dict[int, _Held] = {}
         self._changed: dict[int, SwdError] = {}  # units that are another disk now
         super().__init__(portal, target_name, chap=chap, options=options, initiator_name=initiator_name)
@@ -64,14 +76,23 @@ class Session(_session.Session):
             raise
 
     def _hold(self, field: int) -> _Held:
-        with self._units_lock:
-            held = self._units.get(field)
+        with self._probing:
+            held = self._held(field)
             if held is None:
                 if self._changed.pop(field, None):  # whoever opens it anew wants the disk that is there now
                     self._bar(dict(self._changed))
                 with translated(During.OPEN, f"LUN {_lun.text(field)}"):
-                    held = self._units[field] = _Held(self._probe(field))
-            held.users += 1
+                    held = _Held(self._probe(field))
+                with self._units_lock:
+                    self._units[field] = held
+            return held
+
+    def _held(self, field: int) -> _Held | None:
+        """A unit that is in use already, and is by one more now."""
+        with self._units_lock:
+            held = self._units.get(field)
+            if held is not None:
+                held.users += 1
             return held
 
     def _probe(self, field: int) -> LogicalUnit:
@@ -89,11 +110,31 @@ class Session(_session.Session):
         if then is not None:
             then()
 
+    def leads_to(self, portal: Portal, target: str) -> bool:
+        """Whether it was made for that portal, or is there now, after a redirect or on another path."""
+        return target == self.parameters.target_name and portal in (self.portal, self.configured)
+
+    def _in_use(self) -> dict[int, LogicalUnit]:
+        with self._units_lock:
+            return {field: held.unit for field, held in self._units.items()}
+
+    def _standby_paths(self) -> list[Path]:
+        """Asked when the link is lost. Where the registry cannot be asked there are none."""
+        try:
+            return known.standby(self._in_use(), self._registry())
+        except SwdError:
+            return []
+
+    def _fence_units(self) -> None:
+        for field in self._in_use():
+            if field not in self._changed and not self._aborts(_session.LUN_RESET, field):
+                raise ConnectionLost(
+                    f"LUN {_lun.text(field)} at {self.portal} could not be reset: no replay without that"
+                )
+
     def _verify_units(self) -> None:
         """Asks each unit in use whether it is still the disk that was opened; those that are not get nothing more."""
-        with self._units_lock:
-            units = {field: held.unit for field, held in self._units.items()}
-        for field, unit in units.items():
+        for field, unit in self._in_use().items():
             error = unit.confirm(_Ahead(self))
             if error is not None:
                 self._changed[field] = error
@@ -140,4 +181,4 @@ class _Held:
 
     def __init__(self, unit: LogicalUnit) -> None:
         self.unit = unit
-        self.users = 0
+        self.users = 1

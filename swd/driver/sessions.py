@@ -41,6 +41,12 @@ class SessionPool:
     def __len__(self) -> int:
         return len(self._leases)
 
+    def living(self) -> list[Session]:
+        """The sessions that are made and alive, the oldest first."""
+        with self._lock:
+            made = [lease.made for lease in self._leases.values()]
+        return [session for session in made if session is not None and session.alive]
+
     def acquire(self, key: Hashable, make: Callable[[], Session]) -> Lease:
         """The lease on the session of `key`, made now if there is none that lives. Raises what `make` raises.
 

@@ -59,6 +59,7 @@ ROWS: Final = (
     Row("session_open", SESSION, "I", "sessions opened", ("session_open",)),
     Row("session_close", SESSION, "I", "sessions closed", ("session_close",)),
     Row("recovered", SESSION, "C", "lost sessions that came back", ("recoveries",)),
+    Row("failovers", SESSION, "C", "lost sessions that went on by another path", ("failovers",)),
     Row("recovery_fail", SESSION, "C", "lost sessions that were given up", ("recovery_fail",)),
     Row("io_replayed", SESSION, "C", "commands sent again after a loss", ("replayed",)),
     Row("unit_attention", SESSION, "I", "unit attentions, retried", ("unit_attention",)),

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,6 +37,7 @@ from swd.proto import pdu
 from swd.proto.login import LoginConfig
 from swd.proto.options import Options
 from swd.proto.pdu import Opcode
+from swd.proto.recovery import Path
 from swd.values import RESERVED_TAG, Chap, Event, Negotiated, Portal, ScsiResult
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Session:
         self, portal: Portal, target_name: str | None, *, chap: Chap | None, options: Options, initiator_name: str
     ) -> None:
         self.options = options
-        self.portal = portal
+        self.portal = self.configured = portal
         self._config = LoginConfig(
             initiator_name=initiator_name,
             target_name=target_name,
@@ -136,6 +137,8 @@ class Session:
             self._config,
             self._pump,
             verify=self._verify_units,
+            fence=self._fence_units,
+            standby=self._standby_paths,
             adopt=self._adopt,
             tally=self.tally,
             states=self._states,
@@ -164,6 +167,13 @@ class Session:
 
         This rank knows no units; the driver's session does.
         """
+
+    def _fence_units(self) -> None:
+        """Called when the session goes on on another nexus, after `_verify_units`: ends the tasks of the old one."""
+
+    def _standby_paths(self) -> Sequence[Path]:
+        """The other ways to all units in use."""
+        return ()
 
     def _bar(self, units: dict[int, SwdError]) -> None:
         """Sends nothing to these units any more: SAM field -> the error that their commands get."""

@@ -142,7 +142,6 @@ TABLE: tuple[Row, ...] = (
         "word",
         "what ends old commands before replay on another path",
         words=("none", "wait", "lun_reset"),
-        built=("none",),
     ),
     Row("partition", "int", "open this partition only: its number in the GPT or MBR", 1, 65535),
 )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What to do about a lost connection, decided without doing it: who is sent again, in which order, who is not, and
-when to try.
+"""What to do about a lost connection, decided without doing it: who is sent again, in which order, who is not, when
+to try, and by which path.
 
 Recovery level 0 (RFC 7143 7.1.1): the session is reinstated by a login with the same ISID and TSIH 0, which ends all
 tasks of the old connection at the target (6.3.5). Only then may a command be sent again, and only where doing it
@@ -9,16 +9,20 @@ twice does what doing it once does. The session carries the orders out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from swd.errors import ConnectionLost, SwdError
-from swd.values import Leftover, OpenTask
+from swd.values import Leftover, Negotiated, OpenTask, Portal
 
 MAX_REPLAYS = (
     5  # of one command; a command that kills the connection each time must not keep the others from being served
 )
 ONE_BY_ONE_FROM = 2  # losses without a single command completed: from here on it is shown which command is the poison
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0  # seconds between two attempts to log in
+ATTEMPTS_HERE = 2  # by the path in use, before another one is tried
+SHARE = 4  # of the time that is left, what one attempt may take where there are other paths
 
 # Opcodes whose effect is the same when the command is done twice (SPC-4, SBC-3). What is not here is not sent again.
 REPLAYABLE: dict[int, str] = {
@@ -103,3 +107,44 @@ def delay(attempt: int, time2wait: float, chance: float) -> float:
     if attempt == 0:
         return time2wait
     return float(min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt, 16)) * (0.5 + chance / 2))
+
+
+class Path(NamedTuple):
+    """A way to the units of a session: a portal, and the target behind it."""
+
+    portal: Portal
+    target_name: str
+
+
+class Nexus(NamedTuple):
+    """What tells I_T nexuses of one ISID apart (RFC 7143 4.4.3.1): a login to the same one ends its old tasks."""
+
+    target_name: str
+    portal_group: int | None
+
+
+def path_for(attempt: int, here: Path, others: Sequence[Path]) -> Path:
+    """By which path login attempt number `attempt` (0, 1, ...) goes: first a few times by the path that was in use,
+    then by each of the others in turn, and between two of them once more by the first.
+    """
+    others = [path for path in others if path != here]
+    if attempt < ATTEMPTS_HERE or not others:
+        return here
+    turn, back = divmod(attempt - ATTEMPTS_HERE, 2)
+    return here if back else others[turn % len(others)]
+
+
+def patience(login_timeout: float, left: float, paths: int) -> float:
+    """Seconds that one attempt may take: a path on which nobody answers must not use up the time of the others."""
+    return min(login_timeout, max(left / SHARE if paths > 1 else left, 0.1))
+
+
+def rest(fence: str, path_settle: float, agreed: Negotiated, since_loss: float, since_reset: float) -> float:
+    """Seconds to wait, from now on, before replay on another nexus, since a login there does not end the tasks of the
+    old one: `path_settle` after the reset of its connection. With the fence `wait` a target has had the time after which it must have ended them by itself:
+    Time2Wait and Time2Retain as agreed on the old connection, since it was lost (RFC 7143 6.3.6).
+    """
+    settled = path_settle - since_reset
+    if fence != "wait":
+        return settled
+    return max(settled, agreed.default_time2wait + agreed.default_time2retain - since_loss)

@@ -2,8 +2,9 @@
 """One logical unit, ready for use as a block device: what `swd.disk.Disk` stands on when the blocks are SCSI's.
 
 Everything is found out at construction. After that a read or a write is one call into the session, which answers None
-when all went well; only another answer comes to the policy here. A unit whose identity or capacity turned out to have
-changed is *stale*: its calls are swapped for one that raises, so that not a byte is sent to the wrong disk.
+when all went well; only another answer comes to the policy here. A unit that has grown has more `blocks` from then on.
+One whose identity turned out to have changed, or that has shrunk, is *stale*: its calls are swapped for one that
+raises, so that not a byte is sent to the wrong disk.
 """
 
 from __future__ import annotations
@@ -241,12 +242,15 @@ class LogicalUnit:
 
     def _confirm(self, run: Runner | None = None) -> None:
         """After what may mean another disk: raise StaleIdentity, for good, unless designators, serial, size and block
-        size are the same. Also one that only grew is opened anew: nobody above has asked for more blocks.
+        size are the same. A disk may have grown, if it is certain that it is still the same one: after a re-login
+        (`run`) a weak identity does not say that.
         """
         identity, capacity = reread(run or self._probing)
-        size = (capacity.blocks, capacity.block_size)
-        if (identity, size) == (self.facts.identity, (self.blocks, self.block_size)):
-            return
+        if (identity, capacity.block_size) == (self.facts.identity, self.block_size):
+            grown = capacity.blocks > self.blocks and (run is None or identity.strong)
+            if grown or capacity.blocks == self.blocks:
+                self.blocks = capacity.blocks
+                return
         now = f"{identity}, {capacity.blocks} blocks of {capacity.block_size} bytes"
         was = f"{self.facts.identity}, {self.blocks} blocks of {self.block_size} bytes"
         reason = f"another disk, or one of another size, answers now ({now}; it was {was})\nclose it and open it anew"

@@ -189,6 +189,22 @@ def test_reset(server: TargetServer) -> None:
         ends_with(errno.EOPNOTSUPP, drv.ioctl, drv.open("mem://1M", os.O_RDWR), "SWD_RESET")
 
 
+def test_isw_resets_through_any_session_of_its_driver(server: TargetServer) -> None:
+    with Driver() as drv:
+        isw = drv.open("isw:", os.O_RDWR)
+        ends_with(errno.EINVAL, drv.ioctl, isw, "SWD_RESET", {"device": dev(server)})  # nobody has logged in
+        drv.open(dev(server))
+        before = server.statistics["pdus_in"].get("TASK_MANAGEMENT_REQUEST", 0)
+        assert drv.ioctl(isw, "SWD_RESET", {"device": dev(server)}) == {"level": "lun"}
+        assert drv.ioctl(isw, "SWD_RESET", {"device": dev(server), "level": "target_warm"}) == {"level": "target_warm"}
+        assert server.statistics["pdus_in"]["TASK_MANAGEMENT_REQUEST"] == before + 2
+        ends_with(errno.EINVAL, drv.ioctl, isw, "SWD_RESET", {"device": dev(server), "level": "hammer"})
+        ends_with(errno.EINVAL, drv.ioctl, isw, "SWD_RESET", {"level": "lun"})
+        other = dev(server).replace(f":{server.portal.port}", ":1")
+        ends_with(errno.EINVAL, drv.ioctl, isw, "SWD_RESET", {"device": other})
+        ends_with(errno.EBADF, drv.ioctl, drv.open("isw:"), "SWD_RESET", {"device": dev(server)})
+
+
 def test_the_page_is_the_table(root: Path) -> None:
     spec = importlib.util.spec_from_file_location("ioctl_doc", root / "tools" / "ioctl_doc.py")
     assert spec is not None

@@ -245,6 +245,46 @@ def test_a_redirect_on_the_second_login_to_another_disk_is_stale() -> None:
     assert other.writes == []
 
 
+@pytest.mark.parametrize("opcode", [0x12, 0x9E], ids=["inquiry", "read capacity"])
+def test_a_link_that_is_lost_while_a_unit_is_being_opened(opcode: int) -> None:
+    """Recovery asks the units in use who they are; one that is just being asked must not be waited for."""
+    disk = Disk()
+
+    def script(target: Connection) -> None:
+        target.login()
+        if target.number == 0:
+            dies_at(opcode, disk)(target)
+        disk.serve(target)
+
+    with bounded(), Peer(script) as peer, connect(peer, **COMES_BACK) as session:
+        assert session.unit(0).pread(BLOCK, 0) == pattern(0, 1)
+
+
+def test_a_unit_that_cannot_be_reset_on_the_other_path_gets_nothing() -> None:
+    """`failover_fence=lun_reset` against a target that answers no to the reset, each time."""
+    disk = Disk()
+
+    def script(target: Connection) -> None:
+        if target.number == 0:
+            target.login()
+            dies_at(WRITE, disk)(target)
+        target.security()
+        target.operational(TargetPortalGroupTag=str(8 + target.number))
+        while True:
+            request = target.receive()
+            if request.opcode == Op.TASK_MANAGEMENT:
+                target.send(target.task_management_response(request, 5))
+            elif request.opcode == Op.COMMAND:
+                disk.answer(target, request)
+
+    with Peer(script) as peer, pytest.raises(ConnectionLost) as caught:
+        with connect(peer, **COMES_BACK, failover_fence="lun_reset") as session, bounded():
+            session.unit(0).pwrite(payload(BLOCK), 0)
+    assert caught.value.errno == errno.EIO
+    assert peer.of(Op.TASK_MANAGEMENT)
+    assert disk.writes == []
+
+
 def test_a_target_that_dies_at_every_login_gives_up_in_time() -> None:
     """`replacement_timeout` is not prolonged by connections that come to nothing."""
 

@@ -8,9 +8,9 @@ import errno
 import pytest
 
 from swd.proto import recovery
-from swd.proto.recovery import MAX_REPLAYS, REPLAYABLE, delay, orders
+from swd.proto.recovery import MAX_REPLAYS, REPLAYABLE, Path, delay, orders, path_for, patience, rest
 from swd.scsi.opcodes import TABLE
-from swd.values import Leftover, OpenTask
+from swd.values import Leftover, Negotiated, OpenTask, Portal
 
 READ, WRITE, FLUSH, COMPARE_AND_WRITE, RESERVE = 0x28, 0x2A, 0x35, 0x89, 0x5F
 
@@ -65,3 +65,33 @@ def test_the_first_attempt_honours_time2wait_and_later_ones_spread() -> None:
 def test_the_table_agrees_with_that_of_the_scsi_rank() -> None:
     """Nothing is replayed that the scsi rank knows as not to be repeated."""
     assert not set(REPLAYABLE) & {row.code for row in TABLE if not row.replayable and row.action is None}
+
+
+def test_attempts_begin_where_the_session_was_and_come_to_every_other_path() -> None:
+    here, home, third = (Path(Portal("192.0.2.1", 3260 + n), "iqn.2026-01.org.example:a") for n in range(3))
+    others = [home, here, third]
+    assert [path_for(attempt, here, others) for attempt in range(8)] == [
+        here,
+        here,
+        home,
+        here,
+        third,
+        here,
+        home,
+        here,
+    ]
+    assert {path_for(attempt, here, [here]) for attempt in range(8)} == {here}
+
+
+def test_where_there_is_another_path_no_attempt_uses_up_the_time() -> None:
+    assert patience(15.0, 120.0, 1) == patience(15.0, 120.0, 2) == 15.0
+    assert patience(15.0, 3.0, 1) == 3.0
+    assert patience(15.0, 3.0, 2) == 0.75
+    assert patience(15.0, -1.0, 2) == 0.1
+
+
+def test_the_fence_that_waits_waits_for_what_was_agreed_on_the_old_connection() -> None:
+    agreed = Negotiated(default_time2wait=2, default_time2retain=20)
+    assert rest("none", 5.0, agreed, 3.0, 1.0) == rest("lun_reset", 5.0, agreed, 3.0, 1.0) == 4.0
+    assert rest("wait", 5.0, agreed, 3.0, 1.0) == 19.0
+    assert rest("wait", 5.0, agreed, 20.0, 1.0) == 4.0

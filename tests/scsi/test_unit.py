@@ -21,6 +21,7 @@ from fake_disk import (
     page,
 )
 
+from swd.disk import Disk
 from swd.errors import (
     BadDescriptor,
     ConnectionLost,
@@ -307,7 +308,7 @@ def test_another_disk_gets_not_a_byte(opened: Opened, what: str) -> None:
     if what == "serial":
         disk.pages[0x80] = b"SN0002"
     if what == "size":
-        disk.blocks += 1
+        disk.blocks -= 1
     if what == "block size":
         disk.block_size = 4096
     disk.script[0x2A].append(INQUIRY_CHANGED)
@@ -329,6 +330,41 @@ def test_another_disk_gets_not_a_byte(opened: Opened, what: str) -> None:
             call()
     assert disk.log == []
     assert not any(disk.data)
+
+
+CAPACITY_CHANGED = check_condition(0x6, 0x2A, 0x09)
+
+
+@pytest.mark.parametrize("strong", [True, False])
+def test_a_disk_that_grew_goes_on_with_more_blocks(strong: bool) -> None:
+    """The unit itself says so, on the same session: whatever its identity is worth, it is the same one."""
+    disk = FakeDisk()
+    if not strong:
+        disk.pages[0x83] = designator(0x1, b"FAKE    0001", code_set=2)
+    unit = LogicalUnit(disk, 0, timeout=10.0)
+    assert unit.identity_strong is strong
+    with Disk(unit, writable=True) as opened:
+        disk.blocks += 8
+        disk.data += bytes(8 * 512)
+        disk.script[0x2A].append(CAPACITY_CHANGED)
+        opened.pwrite(b"\x55" * 512, 0)
+        assert (unit.blocks, opened.size) == (264, 264 * 512)
+        assert opened.pwrite(b"\x66" * 512, 263 * 512) == 512
+        assert opened.pread(1024, 263 * 512) == b"\x66" * 512
+        with pytest.raises(SwdError) as caught:
+            opened.pwrite(bytes(512), 264 * 512)
+        assert caught.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("strong", [True, False])
+def test_after_a_new_login_only_a_strong_identity_may_have_grown(strong: bool) -> None:
+    disk = FakeDisk()
+    if not strong:
+        disk.pages[0x83] = designator(0x1, b"FAKE    0001", code_set=2)
+    unit = LogicalUnit(disk, 0, timeout=10.0)
+    disk.blocks += 8
+    assert isinstance(unit.confirm(disk), StaleIdentity) is not strong
+    assert unit.blocks == (264 if strong else 256)
 
 
 def test_change_notices_without_end_end(opened: Opened) -> None:

@@ -114,7 +114,7 @@ def _attach(dev: IscsiDev, wanted: Wanted) -> Unit:
 def hold(dev: IscsiDev, wanted: Wanted) -> Lease:
     """A lease on the session that leads to a unit: the one there is, or a new one."""
     options = replace(effective(dev, wanted), partition=None)  # a session is the same whatever part is read
-    return wanted.sessions.acquire((dev.portal, dev.target, options), lambda: _login(dev, options))
+    return wanted.sessions.acquire((dev.portal, dev.target, options), lambda: _login(dev, options, wanted))
 
 
 def effective(dev: IscsiDev, wanted: Wanted) -> Options:
@@ -127,11 +127,13 @@ def effective(dev: IscsiDev, wanted: Wanted) -> Options:
     return option_rules.read(wanted.options, named)
 
 
-def _login(dev: IscsiDev, options: Options) -> Session:
+def _login(dev: IscsiDev, options: Options, wanted: Wanted) -> Session:
     chap = secrets.resolve(options, peer=dev.target)
     name = initiator.name(options)
     with translated(During.LOGIN, f"{dev.target} at {dev.portal}"):
-        return Session(dev.portal, dev.target, chap=chap, options=options, initiator_name=name)
+        return Session(
+            dev.portal, dev.target, chap=chap, options=options, initiator_name=name, registry=wanted.registry
+        )
 
 
 def ioctl(unit: Unit, request: Request, arg: Any) -> object:
@@ -196,10 +198,13 @@ def _frozen(unit: Unit, _arg: dict[str, Any]) -> dict[str, object]:
 def _reset(unit: Unit, arg: dict[str, Any]) -> dict[str, object]:
     level = arg.pop("level", "lun")
     _nothing_but(arg)
-    session: Session = unit.kept
-    logical = _logical(unit, "SWD_RESET")
+    return reset(unit.kept, _logical(unit, "SWD_RESET").lun, level)
+
+
+def reset(session: Session, lun: int, level: object) -> dict[str, object]:
+    """SWD_RESET, at one of its levels. Raises Unsupported where the target refuses it."""
     levels: dict[object, Callable[[], None]] = {
-        "lun": lambda: session.lun_reset(logical.lun),
+        "lun": lambda: session.lun_reset(lun),
         "target_warm": session.target_warm_reset,
         "target_cold": session.target_cold_reset,
     }

@@ -106,6 +106,16 @@ def _logout(held: Held, arg: dict[str, Any]) -> dict[str, object]:
     return {"logged_out": not lease.session.alive}
 
 
+def _reset(held: Held, arg: dict[str, Any]) -> dict[str, object]:
+    """Through the session with that target and portal that this Driver has, whoever opened it."""
+    level = arg.pop("level", "lun")
+    dev = _device(arg)
+    for session in held.wanted.sessions.living():
+        if session.leads_to(dev.portal, dev.target):
+            return iscsi.reset(session, dev.lun, level)
+    raise InvalidArgument(f"{dev}: no session of this Driver leads there: SWD_LOGIN makes one")
+
+
 def _device(arg: dict[str, Any]) -> IscsiDev:
     if set(arg) != {"device"} or not isinstance(arg["device"], str):
         raise InvalidArgument("a dict with the one key `device` is wanted: an iscsi:// DEV")
@@ -122,4 +132,5 @@ _ANSWERS: Final[dict[Request, Callable[[Held, dict[str, Any]], object]]] = {
     Request.SWD_PARAMS_SET: _set,
     Request.SWD_LOGIN: _login,
     Request.SWD_LOGOUT: _logout,
+    Request.SWD_RESET: _reset,
 }

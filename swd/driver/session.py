@@ -110,10 +110,6 @@ class Session(_session.Session):
         if then is not None:
             then()
 
-    def leads_to(self, portal: Portal, target: str) -> bool:
-        """Whether it was made for that portal, or is there now, after a redirect or on another path."""
-        return target == self.parameters.target_name and portal in (self.portal, self.configured)
-
     def _in_use(self) -> dict[int, LogicalUnit]:
         with self._units_lock:
             return {field: held.unit for field, held in self._units.items()}

@@ -41,11 +41,11 @@ class SessionPool:
     def __len__(self) -> int:
         return len(self._leases)
 
-    def living(self) -> list[Session]:
-        """The sessions that are made and alive, the oldest first."""
+    def living(self) -> list[tuple[Hashable, Session]]:
+        """The sessions that are made and alive, with their keys, the oldest first."""
         with self._lock:
-            made = [lease.made for lease in self._leases.values()]
-        return [session for session in made if session is not None and session.alive]
+            made = [(lease.key, lease.made) for lease in self._leases.values()]
+        return [(key, session) for key, session in made if session is not None and session.alive]
 
     def acquire(self, key: Hashable, make: Callable[[], Session]) -> Lease:
         """The lease on the session of `key`, made now if there is none that lives. Raises what `make` raises.

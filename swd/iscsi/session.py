@@ -111,7 +111,7 @@ class Session:
         self, portal: Portal, target_name: str | None, *, chap: Chap | None, options: Options, initiator_name: str
     ) -> None:
         self.options = options
-        self.portal = self.configured = portal
+        self.portal = portal
         self._config = LoginConfig(
             initiator_name=initiator_name,
             target_name=target_name,

@@ -141,8 +141,8 @@ def patience(login_timeout: float, left: float, paths: int) -> float:
 
 def rest(fence: str, path_settle: float, agreed: Negotiated, since_loss: float, since_reset: float) -> float:
     """Seconds to wait, from now on, before replay on another nexus, since a login there does not end the tasks of the
-    old one: `path_settle` after the reset of its connection. With the fence `wait` a target has had the time after which it must have ended them by itself:
-    Time2Wait and Time2Retain as agreed on the old connection, since it was lost (RFC 7143 6.3.6).
+    old one: `path_settle` after the reset of its connection. With the fence `wait` also the time after which a target
+    must have ended them by itself: Time2Wait and Time2Retain of the old connection after its loss (RFC 7143 6.3.6).
     """
     settled = path_settle - since_reset
     if fence != "wait":

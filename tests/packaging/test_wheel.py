@@ -16,7 +16,7 @@ import pytest
 
 import swd
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # it is compiled from nothing
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -87,7 +87,6 @@ UNBUILT: list[tuple[str, object]] = [
     ("error_recovery_level", 1),
     ("connections", "2"),
     ("sessions", 2),
-    ("failover_fence", "wait"),
     ("data_pdu_in_order", "no"),
     ("data_sequence_in_order", False),
 ]

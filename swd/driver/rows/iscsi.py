@@ -117,6 +117,15 @@ def hold(dev: IscsiDev, wanted: Wanted) -> Lease:
     return wanted.sessions.acquire((dev.portal, dev.target, options), lambda: _login(dev, options, wanted))
 
 
+def session_to(dev: IscsiDev, wanted: Wanted) -> Session | None:
+    """A session that was made for that portal, or is there now, after a redirect or on another path."""
+    for key, session in wanted.sessions.living():
+        assert isinstance(key, tuple)
+        if (dev.portal, dev.target) in (key[:2], (session.portal, session.parameters.target_name)):
+            return session
+    return None
+
+
 def effective(dev: IscsiDev, wanted: Wanted) -> Options:
     """The configuration of that target and address, over it what SWD_PARAMS_SET gave, the keys of the DEV (its user
     included), the keywords of the call.

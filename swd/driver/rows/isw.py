@@ -110,10 +110,10 @@ def _reset(held: Held, arg: dict[str, Any]) -> dict[str, object]:
     """Through the session with that target and portal that this Driver has, whoever opened it."""
     level = arg.pop("level", "lun")
     dev = _device(arg)
-    for session in held.wanted.sessions.living():
-        if session.leads_to(dev.portal, dev.target):
-            return iscsi.reset(session, dev.lun, level)
-    raise InvalidArgument(f"{dev}: no session of this Driver leads there: SWD_LOGIN makes one")
+    session = iscsi.session_to(dev, held.wanted)
+    if session is None:
+        raise InvalidArgument(f"{dev}: no session of this Driver leads there: SWD_LOGIN makes one")
+    return iscsi.reset(session, dev.lun, level)
 
 
 def _device(arg: dict[str, Any]) -> IscsiDev:

@@ -107,6 +107,11 @@ def unit_is_gone(target: Connection) -> None:
     Disk().serve(target, {0x12: gone, 0x9E: gone, 0x00: gone, WRITE: gone, READ: gone})
 
 
+def closes_at_once(target: Connection) -> None:
+    target.expect(Op.LOGIN)
+    target.close()
+
+
 ONE_WAY = swd.Chap("host1", PART.secret)
 MUTUAL = swd.Chap("host1", PART.secret, target_secret=PART.own)
 DIGESTS = {"header_digest": "crc32c!", "data_digest": "crc32c!"}
@@ -133,7 +138,7 @@ CHANGED: dict[str, tuple[Callable[[Connection], object], dict[str, Any], tuple[t
     "another-identity": (another_identity, {}, (StaleIdentity,), {errno.ESTALE}),
     "another-size": (another_size, {}, (StaleIdentity,), {errno.ESTALE}),
     "unit-is-gone": (unit_is_gone, {}, (SwdError,), {errno.ESTALE, errno.EIO, errno.ENXIO}),
-    "closes-at-once": (lambda target: target.close(), {}, (ConnectionLost,), {errno.EIO}),
+    "closes-at-once": (closes_at_once, {}, (ConnectionLost,), {errno.EIO}),
 }
 
 

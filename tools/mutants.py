@@ -56,6 +56,18 @@ MUTANTS = (
             ("if not task.underflow or task.residual < missing:", "if not task.underflow:"),
         ),
     ),
+    Mutant(
+        "progress ignored",
+        (("    task.deadline = min(now + task.timeout, task.limit)", "    task.limit = min(now, task.limit)"),),
+    ),
+    Mutant(
+        "progress without end",
+        (("    task.deadline = min(now + task.timeout, task.limit)", "    task.deadline = now + task.timeout"),),
+    ),
+    Mutant(
+        "a closed window waited for without end",
+        (("self.tasks[i].deadline = now + MOST_EXTENSION * self.tasks[i].timeout", "pass"),),
+    ),
 )
 
 

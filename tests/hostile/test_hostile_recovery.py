@@ -250,6 +250,33 @@ def test_a_redirect_on_the_second_login_to_another_disk_is_stale() -> None:
     assert other.writes == []
 
 
+def test_an_outage_is_no_time_of_the_commands_that_wait_for_its_end() -> None:
+    """It lasts longer than their deadline: one that was open, and one that comes while the link is down."""
+    disk, over = Disk(), threading.Event()
+    lost = threading.Event()
+
+    def script(target: Connection) -> None:
+        if target.number == 0:
+            target.login()
+            dies_at(WRITE, disk)(target)
+        lost.set()
+        if not over.is_set():
+            closes_at_once(target)
+        target.login()
+        disk.serve(target)
+
+    options = {**COMES_BACK, "replacement_timeout": 20.0, "timeout": 0.3}
+    with bounded(15), Peer(script) as peer, open_disk(peer, **options) as opened:
+        writer = threading.Thread(target=opened.pwrite, args=(payload(BLOCK), 3 * BLOCK))
+        writer.start()
+        assert lost.wait(10)
+        threading.Timer(1.0, over.set).start()
+        assert opened.pread(BLOCK, 0) == pattern(0, 1)
+        writer.join()
+        assert opened.pread(BLOCK, 3 * BLOCK) == payload(BLOCK)
+    assert disk.writes == [3]
+
+
 @pytest.mark.parametrize("opcode", [0x12, 0x9E], ids=["inquiry", "read capacity"])
 def test_a_link_that_is_lost_while_a_unit_is_being_opened(opcode: int) -> None:
     """Recovery asks the units in use who they are; one that is just being asked must not be waited for."""

@@ -313,3 +313,22 @@ def test_a_read_whose_data_stops_ends_one_deadline_later() -> None:
         with pytest.raises(DeadlineExceeded, match="no answer within"):
             session.execute(READ, lun=0, data_in=4096, timeout=TIMEOUT)
         assert TIMEOUT <= time.monotonic() - started < 3 * TIMEOUT
+
+
+@pytest.mark.parametrize("submitted", [False, True])
+def test_a_command_that_may_take_longer_has_a_deadline_of_its_own(submitted: bool) -> None:
+    """START STOP UNIT has four times that of others, where the caller gives none."""
+    never = threading.Event()
+
+    def script(talk: Talk) -> list[Opcode]:
+        talk.log_in()
+        command, _ = talk.take(Opcode.SCSI_COMMAND)
+        never.wait(2 * TIMEOUT)
+        talk.good(command)
+        return talk.serve()
+
+    start = b"\x1b\0\0\0\x01\0"
+    with playing(script) as peer, swd.connect(str(peer.portal), NAME, timeout=TIMEOUT) as session:
+        ended = session.submit(start, lun=0).result() if submitted else session.execute(start, lun=0)
+        assert ended.status == 0
+        assert session.statistics["timeouts"] == 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from hostile_rig import bounded, connect, open_disk, payload
-from target.disk import BLOCK, READ, WRITE, Disk, pattern, place
+from target.disk import BLOCK, INQUIRY, READ, WRITE, Disk, pattern, place
 from target.script import ANSWERS, ChapPart, Connection, Peer
 from target.wire import Op, Pdu
 
@@ -263,14 +263,18 @@ def test_an_outage_is_no_time_of_the_commands_that_wait_for_its_end() -> None:
         if not over.is_set():
             closes_at_once(target)
         target.login()
-        disk.serve(target)
+        disk.serve(target, {INQUIRY: slowly})
 
-    options = {**COMES_BACK, "replacement_timeout": 20.0, "timeout": 0.3}
-    with bounded(15), Peer(script) as peer, open_disk(peer, **options) as opened:
+    def slowly(target: Connection, command: Pdu) -> None:
+        threading.Event().wait(0.3)  # the units take their time to say who they are
+        disk.answer(target, command)
+
+    options = {**COMES_BACK, "replacement_timeout": 20.0, "timeout": 0.8}
+    with bounded(20), Peer(script) as peer, open_disk(peer, **options) as opened:
         writer = threading.Thread(target=opened.pwrite, args=(payload(BLOCK), 3 * BLOCK))
         writer.start()
         assert lost.wait(10)
-        threading.Timer(1.0, over.set).start()
+        threading.Timer(1.2, over.set).start()
         assert opened.pread(BLOCK, 0) == pattern(0, 1)
         writer.join()
         assert opened.pread(BLOCK, 3 * BLOCK) == payload(BLOCK)

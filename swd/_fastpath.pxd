@@ -91,6 +91,7 @@ cdef class Pump:
     cdef int check(self) except -1
     cdef int see_to_loss(self) except -1
     cdef int look(self, double deadline, double timeout, uint32_t itt) except -1
+    cdef str overdue(self, uint32_t itt, double timeout, double now)
     cdef int see_to_events(self) except -1
     cdef object run(self, Request *request)
     cdef void harvest(self, Waiter *me, Batch *batch) noexcept nogil

@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "swd._crc32c": ("crc32c",),
     "swd.disk": ("Disk",),
+    "swd.driver.filesystems": ("filesystem",),
     "swd.driver.plain": ("connect", "discover", "open"),
     "swd.driver.scan": ("scan",),
     "swd.driver.session": ("Session",),
@@ -31,11 +32,13 @@ _HOMES = {
         "DeadlineExceeded",
         "DeviceBusy",
         "DigestMismatch",
+        "FileSystemError",
         "InvalidArgument",
         "LoginRefused",
         "MediumError",
         "NetworkNotInitialized",
         "NoSuchDevice",
+        "NoSuchFile",
         "ProtocolViolation",
         "ScsiError",
         "StaleIdentity",
@@ -52,6 +55,7 @@ if TYPE_CHECKING:  # type checkers cannot follow `__getattr__`; tests/driver hol
     from swd import aio as aio
     from swd._crc32c import crc32c as crc32c
     from swd.disk import Disk as Disk
+    from swd.driver.filesystems import filesystem as filesystem
     from swd.driver.plain import connect as connect
     from swd.driver.plain import discover as discover
     from swd.driver.plain import open as open
@@ -65,11 +69,13 @@ if TYPE_CHECKING:  # type checkers cannot follow `__getattr__`; tests/driver hol
     from swd.errors import DeadlineExceeded as DeadlineExceeded
     from swd.errors import DeviceBusy as DeviceBusy
     from swd.errors import DigestMismatch as DigestMismatch
+    from swd.errors import FileSystemError as FileSystemError
     from swd.errors import InvalidArgument as InvalidArgument
     from swd.errors import LoginRefused as LoginRefused
     from swd.errors import MediumError as MediumError
     from swd.errors import NetworkNotInitialized as NetworkNotInitialized
     from swd.errors import NoSuchDevice as NoSuchDevice
+    from swd.errors import NoSuchFile as NoSuchFile
     from swd.errors import ProtocolViolation as ProtocolViolation
     from swd.errors import ScsiError as ScsiError
     from swd.errors import StaleIdentity as StaleIdentity

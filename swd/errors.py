@@ -17,6 +17,8 @@
     |- DeadlineExceeded        ETIMEDOUT   a command was not answered in time
     |- StaleIdentity           ESTALE      another disk answers under the old name
     |- CacheLost               EIO         the unit was reset before a flush: what was not flushed may be gone
+    |- FileSystemError         EIO         a file system on a device: damaged, or its reader died; errno by cause
+    |  `- NoSuchFile           ENOENT      also a FileNotFoundError
     |- MediumError             EIO         the local medium behind `mem` or `file`, or out of bounds
     `- BatchError              errno of the first failure; `results` has one errno an I/O
 
@@ -150,6 +152,18 @@ class CacheLost(SwdError):
 
 class MediumError(SwdError):
     default_errno = _errno.EIO
+
+
+class FileSystemError(SwdError):
+    """A file system on a device: damaged, or its reader died, or what was asked for is not that kind of file."""
+
+    default_errno = _errno.EIO
+
+
+class NoSuchFile(FileSystemError, FileNotFoundError):
+    """No file of this name in the file system on a device."""
+
+    default_errno = _errno.ENOENT
 
 
 class BatchError(SwdError):

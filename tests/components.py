@@ -85,6 +85,10 @@ COMPONENTS = {
     "fuse": Component(
         _no_fuse, "as root: make test-deps test, or: apt-get install fuse3 e2fsprogs xfsprogs fio; modprobe fuse loop"
     ),
+    "mkfs": Component(
+        lambda: _programs("mkfs.ext4", "debugfs", "mkfs.xfs", "xfs_repair", "mkntfs", "mkfs.fat", "mcopy", "blkid"),
+        "make test-deps, or: apt-get install e2fsprogs xfsprogs ntfs-3g dosfstools mtools",
+    ),
     "strace": Component(_no_strace, "make test-deps, or: apt-get install strace"),
     "sfdisk": Component(lambda: _programs("sfdisk", "fdisk"), "make test-deps, or: apt-get install fdisk"),
 }

@@ -66,7 +66,10 @@ _OPTIONS_KEY: Final = click.Option(
 
 def _argument(row: Argument) -> click.Argument:
     nargs = -1 if row.many else 1
-    return click.Argument([row.name], metavar=row.metavar, required=row.required, nargs=nargs, type=_KINDS[row.kind])
+    default = {} if row.default is None else {"default": row.default}
+    return click.Argument(
+        [row.name], metavar=row.metavar, required=row.required, nargs=nargs, type=_KINDS[row.kind], **default
+    )
 
 
 def _option(row: Option) -> click.Option:

@@ -26,6 +26,7 @@ class Argument:
     kind: Kind = "text"
     required: bool = True
     many: bool = False
+    default: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,19 @@ def _offset(what: str) -> Option:
 _OVERWRITE: Final = Option(("--overwrite",), OVERWRITE_HELP, "flag", default=False)
 _FORCE: Final = Option(("--force",), FORCE_HELP, "flag", default=False)
 _DEV: Final = Argument("dev", "DEV", "dev")
+_PARTITION: Final = Option(("--partition",), "Partition N of the device.", "int", "N")
+
+_INSIDE: Final = Argument("path", "[PATH]", required=False, default="/")
+_READ_FS: Final = (_PARTITION, Option(("--dirty",), "Read it although it is not clean.", "flag", default=False))
+
+
+def _fs(word: str, help: str, arguments: tuple[Argument, ...]) -> Verb:
+    return Verb(f"fs {word}", help, f"swd.cli.verbs.fs:{word}", arguments, _READ_FS, gate="devices", options_key=True)
+
 
 GROUPS: Final[dict[str, str]] = {
     "config": "Show or change the configuration.",
+    "fs": "Read the file system on a device: list, copy out; nothing is written to it.",
     "phase": "Show or set the network phase of this host.",
     "placement": "What may not live on iSCSI.",
     "startup": "The two passes of a host's start.",
@@ -243,6 +254,35 @@ VERBS: Final[tuple[Verb, ...]] = (
         (Argument("file", "FILE", "file"), Argument("words", "-- VERB [ARGS]...", many=True)),
         (Option(("--with-chap",), "Do not mask the values of CHAP_R and CHAP_C.", "flag", default=False),),
     ),
+    Verb(
+        "fs detect",
+        "Say which file system is on a device, whether it is clean, and whether swd reads it.",
+        "swd.cli.verbs.fs:detect",
+        (_DEV,),
+        (_PARTITION,),
+        gate="devices",
+        options_key=True,
+    ),
+    _fs("ls", "List a directory of the file system on a device, or tell of one file.", (_DEV, _INSIDE)),
+    _fs("tree", "List all names below a directory of the file system on a device.", (_DEV, _INSIDE)),
+    _fs("cat", "Write a file of the file system on a device to standard output.", (_DEV, Argument("path", "PATH"))),
+    Verb(
+        "fs get",
+        "Copy a file, or with -r all of a directory, out of the file system on a device. Times, modes, links and "
+        "holes are kept.",
+        "swd.cli.verbs.fs_get:get",
+        (_DEV, Argument("path", "PATH")),
+        (
+            Option(("-o", "--output"), "File or folder to make; default: the name that it has there.", "file", "PLACE"),
+            Option(("-r", "--recursive"), "A directory with all that is in it.", "flag", default=False),
+            Option(("--overwrite",), "Replace files that are there, fill folders that are.", "flag", default=False),
+            Option(("--owner",), "Keep owners, set-user-ID and set-group-ID, too (root only).", "flag", default=False),
+            *_READ_FS,
+        ),
+        gate="devices",
+        options_key=True,
+    ),
+    _fs("df", "Tell size and free space of the file system on a device.", (_DEV,)),
     Verb(
         "config show",
         "Show each effective value with its scope, file and line; with DEV, those of a session to it.",

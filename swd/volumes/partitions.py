@@ -43,9 +43,7 @@ def read(disk: Disk) -> Table:
     return Table("mbr", *_inside(disk, mbr.read(disk, slots), []))
 
 
-def _inside(
-    disk: Disk, found: list[Partition], warnings: list[str]
-) -> tuple[tuple[Partition, ...], tuple[str, ...]]:
+def _inside(disk: Disk, found: list[Partition], warnings: list[str]) -> tuple[tuple[Partition, ...], tuple[str, ...]]:
     kept = []
     for one in found:
         if one.start + one.size <= disk.size:

@@ -21,7 +21,7 @@ from swd import errors
 
 PUBLIC = {
     *("open", "connect", "discover", "crc32c", "Chap", "Session", "Disk", "Target", "Portal"),
-    *("ScsiResult", "Sense", "SgIo", "Phase", "scan", "LogicalUnit", "aio"),
+    *("ScsiResult", "Sense", "SgIo", "Phase", "scan", "LogicalUnit", "aio", "filesystem"),
 }
 TO_COME = {"Task"}
 

@@ -60,7 +60,16 @@ def activate(step: Step) -> str:
 
 
 def check(step: Step) -> str:
-    raise Unsupported(f"{step.name}: file systems are not built yet")
+    """Look at superblock and journal. A file system that is not clean is EBUSY: its own fsck, or a mount, mends it."""
+    from swd.driver import filesystems
+    from swd.volumes.filesystems.probe import unclean
+
+    found = filesystems.check(step.name)
+    if found is None:
+        raise Unsupported(f"{step.name} holds no file system that swd knows")
+    if found.dirty:
+        raise unclean(step.name, found)
+    return f"{found.kind}, clean" if not found.unsupported else f"{found.kind}, which swd cannot check"
 
 
 # One call a kind, for the first pass: it has nothing to wait for, and opens no registry to find ways in.

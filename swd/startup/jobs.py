@@ -40,13 +40,13 @@ class Jobs:
     def __init__(self, timeout: float, now: Callable[[], float] = time.monotonic) -> None:
         self._timeout = timeout
         self._now = now
-        self._waiting: deque[tuple[Hashable, Callable[[], Any]]] = deque()
-        self._running: dict[Hashable, float] = {}  # key -> deadline
+        self._waiting: deque[tuple[Hashable, Callable[[], Any], str]] = deque()
+        self._running: dict[Hashable, tuple[float, str]] = {}  # key -> deadline, what it is
         self._ended: queue.SimpleQueue[tuple[Hashable, Any, BaseException | None]] = queue.SimpleQueue()
 
-    def add(self, key: Hashable, work: Callable[[], Any]) -> None:
-        """Run `work` as soon as there is room. The key is of this job alone."""
-        self._waiting.append((key, work))
+    def add(self, key: Hashable, work: Callable[[], Any], what: str = "it") -> None:
+        """Run `work` as soon as there is room. The key is of this job alone; `what` is its name for people."""
+        self._waiting.append((key, work, what))
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._running)
@@ -55,11 +55,11 @@ class Jobs:
         """Wait for the next end of a job, its deadline at the latest. Raises what is no `SwdError`: that is a bug."""
         while True:
             self._start()
-            overdue = next((key for key, end in self._running.items() if end <= self._now()), None)
+            overdue = next((key for key, (end, _) in self._running.items() if end <= self._now()), None)
             if overdue is not None:
-                del self._running[overdue]
-                return Ended(overdue, error=DeadlineExceeded(f"not done within {self._timeout:g} s (step_timeout)"))
-            pause = min(self._running.values()) - self._now()
+                _, what = self._running.pop(overdue)
+                return Ended(overdue, error=_given_up(what, self._timeout))
+            pause = min(end for end, _ in self._running.values()) - self._now()
             try:
                 key, value, error = self._ended.get(timeout=max(0.0, min(pause, _SLICE)))
             except queue.Empty:
@@ -72,8 +72,8 @@ class Jobs:
 
     def _start(self) -> None:
         while self._waiting and len(self._running) < AT_ONCE:
-            key, work = self._waiting.popleft()
-            self._running[key] = self._now() + self._timeout
+            key, work, what = self._waiting.popleft()
+            self._running[key] = self._now() + self._timeout, what
             threading.Thread(target=self._run, args=(key, work), name="swd-startup", daemon=True).start()
 
     def _run(self, key: Hashable, work: Callable[[], Any]) -> None:
@@ -81,3 +81,10 @@ class Jobs:
             self._ended.put((key, work(), None))
         except BaseException as error:  # noqa: BLE001  # `next` raises it where somebody listens
             self._ended.put((key, None, error))
+
+
+def _given_up(what: str, timeout: float) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"{what}: not done within {timeout:g} s (step_timeout), the rest went on;\n"
+        "`swdctl startup --pass 2` tries again, and step_timeout in [startup] allows more time"
+    )

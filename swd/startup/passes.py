@@ -70,7 +70,7 @@ class _Second:
         self._runners = [RUNNERS[step.kind](step, self) for step in self.steps]
 
     def start(self, runner: Runner, key: Hashable, work: Callable[[], Any]) -> None:
-        self._jobs.add((runner, key), work)
+        self._jobs.add((runner, key), work, f"{runner.step.kind} {runner.step.name}")
 
     def settle(self, step: Step, result: str, error: SwdError | None = None) -> None:
         step.result, step.error, step.seconds = result, error, time.monotonic() - self._began

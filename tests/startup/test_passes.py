@@ -252,6 +252,10 @@ def test_a_step_that_hangs_is_given_up(target: TargetServer, silent: str, capsys
     assert ended.took < 5
     assert ended.results() == {str(target.portal): "done", silent: "warning", ONE: "done", TWO: "done"}
     assert ended.step(silent)["errno"] == "ETIMEDOUT"
+    configure(f"discover = {quoted(silent)}\nstep_timeout = 0.1")
+    alone = Ended(capsys, 2)
+    assert alone.status == errno.ETIMEDOUT
+    assert f"discover {silent}: not done within 0.1 s" in alone.err
 
 
 def test_it_heals_when_the_target_comes(capsys: pytest.CaptureFixture[str]) -> None:

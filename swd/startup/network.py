@@ -45,6 +45,8 @@ class Network:
     """
 
     def __init__(self) -> None:
+        if not hasattr(socket, "AF_NETLINK"):
+            raise Unsupported("following the network needs Linux: run `startup --pass 2` when the network is up")
         try:
             from pyroute2 import IPRoute
         except ImportError as error:
@@ -52,8 +54,6 @@ class Network:
                 "following the network needs pyroute2: pip install 'iscsi-swd[net]';\n"
                 "without it, let `startup --pass 2` run after network-online.target"
             ) from error
-        if not hasattr(socket, "AF_NETLINK"):
-            raise Unsupported("following the network needs Linux: run `startup --pass 2` when the network is up")
         self._stack = contextlib.ExitStack()
         try:
             kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK

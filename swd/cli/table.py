@@ -354,7 +354,8 @@ VERBS: Final[tuple[Verb, ...]] = (
         "Write, flush and unmount what `mount` mounted, and end the process behind it; cleans up if that was killed. "
         "EIO, when it is unmounted, if not all that was written is safe.",
         "swd.cli.verbs.mount:umount",
-        (Argument("name", "DIR|DEV", "file"),),
+        (Argument("name", "[DIR|DEV]", "file", required=False),),
+        (Option(("--all",), "Everything that swd has mounted, as at shutdown.", "flag", default=False),),
     ),
     Verb(
         "placement check",

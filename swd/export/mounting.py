@@ -283,6 +283,18 @@ def umount(name: str) -> Unmounted:
     return Unmounted(record.dev, record.directory, "ended" if lived else "was dead")
 
 
+def umount_all() -> tuple[list[Unmounted], list[SwdError]]:
+    """Everything that swd has mounted, the deepest directories first; and what was raised for the others."""
+    done: list[Unmounted] = []
+    failures: list[SwdError] = []
+    for record in sorted(mountpoints.all_of_them(), key=lambda one: one.directory.count("/"), reverse=True):
+        try:
+            done.append(umount(record.directory))
+        except SwdError as error:
+            failures.append(error)
+    return done, failures
+
+
 def _find(name: str) -> Record:
     place = os.path.realpath(name)
     for record in mountpoints.all_of_them():

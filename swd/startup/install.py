@@ -39,10 +39,12 @@ class Unit:
 
 EARLY: Final = Unit("swd-early.service", "sysinit.target")
 WATCH: Final = Unit("swd-watch.service", "multi-user.target")
+UMOUNT: Final = Unit("swd-umount.service", "multi-user.target")
 UNITS: Final = (
     EARLY,
     Unit("swd-complete.service", "multi-user.target"),
     Unit("swd-startup.service", "multi-user.target"),
+    UMOUNT,
 )
 SCRIPTS: Final = ("swd-early", "swd")
 _PLAIN: Final = re.compile(r"/[A-Za-z0-9._/+@-]+")  # what neither systemd nor a shell takes for more than a path
@@ -105,7 +107,7 @@ _GONE: Final = "`systemctl daemon-reload` (or `update-rc.d swd-early remove; upd
 
 
 def _chosen(watch: bool) -> tuple[Unit, ...]:
-    return (EARLY, WATCH) if watch else UNITS
+    return (EARLY, WATCH, UMOUNT) if watch else UNITS
 
 
 def _unit(unit: Unit, words: Mapping[str, str]) -> _File:

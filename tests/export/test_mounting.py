@@ -258,6 +258,24 @@ def test_a_disk_has_one_writer_and_a_directory_one_disk(lun: Lun, ctl: Ctl, dire
     assert ctl("umount", str(directory)).status == 0
 
 
+def test_all_are_unmounted_but_the_one_that_is_in_use(lun: Lun, ctl: Ctl, directory: Path, tmp_path: Path) -> None:
+    disk = lun()
+    other = tmp_path / "other"
+    other.mkdir()
+    assert ctl("mount", disk.dev, str(directory)).status == 0
+    assert ctl("mount", disk.dev, str(other)).status == 0
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        ended = ctl("umount", "--all", "--json")
+        assert (ended.status, [one["directory"] for one in json.loads(ended.out)]) == (errno.EBUSY, [str(other)])
+        assert str(directory) in ended.err
+    finally:
+        os.close(held)
+    assert ctl("umount", "--all").out == f"{disk.dev} is off {directory}\n"
+    assert (ctl("umount", "--all").status, mountpoints.all_of_them()) == (0, [])
+    assert ctl("umount").status == ctl("umount", "--all", str(directory)).status == 2
+
+
 def test_before_the_network_it_is_silent_and_umount_is_not_gated(ctl: Ctl, directory: Path) -> None:
     phase.begin()
     ended = ctl("mount", "iscsi://127.0.0.1:1/iqn.2026-01.org.example:db/0", str(directory))

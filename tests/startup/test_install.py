@@ -20,7 +20,7 @@ from swd.values import Phase
 
 SYSTEMD = "etc/systemd/system"
 SWDCTL = Path(sys.executable).parent / "swdctl"
-DEFAULT = {"swd-early.service", "swd-complete.service", "swd-startup.service"}
+DEFAULT = {"swd-early.service", "swd-complete.service", "swd-startup.service", "swd-umount.service"}
 
 
 @pytest.fixture
@@ -64,12 +64,13 @@ def settings(text: str) -> dict[str, list[str]]:
     return found
 
 
-def test_the_default_is_three_units_and_their_links(image: Path) -> None:
+def test_the_default_is_four_units_and_their_links(image: Path) -> None:
     new = installed(image)
     assert set(new) == {f"{SYSTEMD}/{name}" for name in DEFAULT} | {
         f"{SYSTEMD}/sysinit.target.wants/swd-early.service",
         f"{SYSTEMD}/multi-user.target.wants/swd-complete.service",
         f"{SYSTEMD}/multi-user.target.wants/swd-startup.service",
+        f"{SYSTEMD}/multi-user.target.wants/swd-umount.service",
     }
     for name, text in new.items():
         assert not re.search(r"@[A-Z_]+@", text), name
@@ -99,6 +100,9 @@ def test_the_order_of_the_units(image: Path) -> None:
     assert "network-online.target" in complete["Unit.After"][0].split()
     assert {"remote-fs-pre.target", "remote-fs.target"} <= set(second["Unit.Before"][0].split())
     assert "swd-complete.service" in second["Unit.After"][0].split()
+    last = settings(new[f"{SYSTEMD}/swd-umount.service"])
+    assert (last["Service.ExecStop"], "Service.ExecStart" in last) == ([f"{SWDCTL} umount --all"], False)
+    assert "network.target" in last["Unit.After"][0].split(), "at shutdown: before the network goes"
     assert not [key for unit in (early, complete, second) for key in unit if "Requires" in key and "Mounts" not in key]
 
 
@@ -149,8 +153,9 @@ def test_the_watcher_takes_the_place_of_the_two_units(image: Path) -> None:
     installed(image)
     installed(image, "--watch")
     names = {path.name for path in (image / SYSTEMD).iterdir() if path.is_file()}
-    assert names == {"swd-early.service", "swd-watch.service"}
-    assert [path.name for path in (image / SYSTEMD / "multi-user.target.wants").iterdir()] == ["swd-watch.service"]
+    assert names == {"swd-early.service", "swd-umount.service", "swd-watch.service"}
+    enabled = {path.name for path in (image / SYSTEMD / "multi-user.target.wants").iterdir()}
+    assert enabled == {"swd-umount.service", "swd-watch.service"}
     watch = settings((image / SYSTEMD / "swd-watch.service").read_text())
     assert (watch["Service.Type"], watch["Service.SuccessExitStatus"]) == (["notify"], ["143"])
     installed(image)

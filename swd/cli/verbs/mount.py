@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import swd
 from swd.cli import guard
-from swd.cli.call import Call
+from swd.cli.call import Call, Reported, UsageProblem
 from swd.startup import placement
 
 if TYPE_CHECKING:
@@ -47,12 +47,22 @@ def _lines(mounted: Mounted) -> list[str]:
     return lines + ([EXPERIMENTAL] if mounted.experimental else [])
 
 
-def umount(call: Call, *, name: str) -> Unmounted | list[str]:
-    """Raises after cleaning up if not all that was written is safe."""
+def umount(call: Call, *, name: str | None, all: bool) -> Unmounted | list[Unmounted] | list[str]:
+    """Raises after cleaning up if not all that was written is safe; of several, the first that failed."""
     from swd.export import mounting
 
-    done = mounting.umount(name)
-    if call.json:
-        return done
+    if all == (name is not None):
+        raise UsageProblem("umount takes the directory or the DEV of a mount, or --all")
+    if name is not None:
+        one = mounting.umount(name)
+        return one if call.json else [_off(one)]
+    done, failures = mounting.umount_all()
+    record = done if call.json else [_off(one) for one in done]
+    if failures:
+        raise Reported(record, failures[0])
+    return record
+
+
+def _off(done: Unmounted) -> str:
     dead = " (the process behind it was dead)" if done.daemon != "ended" else ""
-    return [f"{done.dev} is off {done.directory}{dead}"]
+    return f"{done.dev} is off {done.directory}{dead}"

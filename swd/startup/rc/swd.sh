@@ -21,7 +21,10 @@ start | restart | force-reload)
     "$swdctl" phase complete || exit
     exec "$swdctl" startup --pass 2
     ;;
-stop) ;; # no session is held between passes, and what holds one goes on until it is unmounted
+stop)
+    # While the network is there: what was written goes to the targets, and the sessions end.
+    exec "$swdctl" umount --all
+    ;;
 status)
     exec "$swdctl" phase show
     ;;

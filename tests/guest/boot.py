@@ -123,6 +123,10 @@ def settle(root: Path) -> None:
     limit.write_text(
         "[Service]\nExecStart=\nExecStart=/lib/systemd/systemd-networkd-wait-online --any --timeout=60\n"
     )
+    for unit in ("swd-early", "swd-complete"):  # an emulated machine may need half a minute to start Python
+        patience = root / f"etc/systemd/system/{unit}.service.d/patience.conf"
+        patience.parent.mkdir(parents=True)
+        patience.write_text("[Service]\nTimeoutStartSec=600\n")
     report = root / "etc/systemd/system/guest-report.service"
     report.write_text(
         "[Unit]\nDescription=tell how the boot went, and end it\nAfter=multi-user.target remote-fs.target\n"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/golden anew: volume groups by the real lvm2 and device-mapper of the guest, and what device-mapper reads.
 
-    tests/guest/make_golden.py [CASE]...        all of golden/*.sh, or these; the manifest keeps the others as they were
+    tests/guest/make_golden.py [CASE]...            all of golden/*.sh, or these; the manifest keeps the others
+    tests/guest/make_golden.py --check [CASE]...    makes nothing: does device-mapper read what the manifest says?
 
 Each case is booted twice. First `make` works on empty disks. Then `look` runs in a fresh guest on copies of what the
 first left, so that the sums are those of the image files and not of anybody's memory; what it changes (a leg that is
@@ -32,6 +33,8 @@ SECTOR = 512
 
 
 def main(names: list[str]) -> int:
+    checking = names[:1] == ["--check"]
+    names = names[checking:]
     everything = sorted(path.stem for path in (HERE / "golden").glob("*.sh"))
     if unknown := set(names) - set(everything):
         print(f"no such case: {' '.join(sorted(unknown))}; there are: {' '.join(everything)}", file=sys.stderr)
@@ -41,20 +44,22 @@ def main(names: list[str]) -> int:
     for name in names or everything:
         began = time.monotonic()
         try:
-            found = make(name)
+            found = check(name) if checking else make(name)
         except RuntimeError as error:
             failed.append(name)
             print(f"{name}: FAILED\n{error}", flush=True)
             continue
-        keep(name, found)
+        if not checking:
+            keep(name, found)
         print(f"{name}: {time.monotonic() - began:.0f} s, {stored(name)} bytes; made by {found['made_by']}")
         for volume in found["volumes"]:
             lost = f" without {' '.join(volume['without'])}" if volume["without"] else ""
             print(f"    {volume['lv']}: {volume['size']} bytes, sha256 {volume['sha256']}{lost}", flush=True)
-    if not names:
+    if not names and not checking:
         forget(everything)
     total = sum(path.stat().st_size for path in GOLDEN.glob("*/*.xz"))
-    print(f"tests/golden: {total} bytes of images; failed: {' '.join(failed) or 'none'}")
+    done = "checked" if checking else "made"
+    print(f"{len(names or everything)} cases {done}; {total} bytes of images; failed: {' '.join(failed) or 'none'}")
     return 1 if failed else 0
 
 
@@ -67,19 +72,42 @@ def make(name: str) -> dict[str, Any]:
             disks.append(Path(folder, f"pv{number}"))
             with disks[-1].open("wb") as new:
                 new.truncate(int(size) << 20)
-        said = scenario(name, script, "make", disks)
+        scenario(name, script, "make", disks)
         disks = [disk for disk in disks if disk.name not in " ".join(header(script, "drop")).split()]
         pack(name, disks)
         images = [
             {"file": f"{name}/{disk.name}.xz", "size": disk.stat().st_size, "sha256": digest(disk)} for disk in disks
         ]
-        said += scenario(name, script, "look", disks)
+        found = look(name, script, disks)
+    return {**found, "images": images}
+
+
+def check(name: str) -> dict[str, Any]:
+    """The same of the images that are there. Raises RuntimeError where device-mapper reads anything else."""
+    script = (HERE / "golden" / f"{name}.sh").read_text()
+    kept = json.loads(MANIFEST.read_text())[name]
+    with tempfile.TemporaryDirectory(prefix=f"swd-golden-{name}-") as folder:
+        disks = []
+        for image in kept["images"]:
+            disks.append(Path(folder, Path(image["file"]).stem))
+            disks[-1].write_bytes(lzma.decompress((GOLDEN / image["file"]).read_bytes()))
+            if digest(disks[-1]) != image["sha256"]:
+                raise RuntimeError(f"{image['file']} is not the image that the manifest names")
+        found = look(name, script, disks)
+    for key in found.keys() - {"made_by"}:
+        if found[key] != kept[key]:
+            raise RuntimeError(f"the manifest's {key}: {kept[key]}\nnow: {found[key]}")
+    return found
+
+
+def look(name: str, script: str, disks: list[Path]) -> dict[str, Any]:
+    """What the guest reads and what the script says; the disks are changed by it."""
+    said = scenario(name, script, "look", disks)
     lines = [line[1:].split() for line in said.splitlines() if line.startswith("@")]
     return {
         "what": " ".join(header(script, "what")),
         "vg": name,
         "made_by": next(" ".join(line[1:]) for line in lines if line[0] == "made"),
-        "images": images,
         "layout": [" ".join(line[1:]) for line in lines if line[0] == "layout"],
         "volumes": [volume(*line[1:]) for line in lines if line[0] == "seen"],
         "files": [dict(zip(("lv", "path", "sha256"), line[1:], strict=True)) for line in lines if line[0] == "file"],

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # what: raid5 and raid6 cut while their first synchronisation ran: data are right, parity is not yet; raid1 likewise, its second leg not yet filled
 # disks: 20 20 20 20 20
+# losses: pv0
 # refuse: five EIO without any one of pv0 pv1 pv2: parity is not complete, device-mapper does not start it
 # refuse: six EIO without any one of its PVs: parity is not complete, device-mapper does not start it
+# refuse: one EIO without pv3: its second leg was not yet filled (device-mapper would read junk from it)
 make() {
     group 128k /dev/vda /dev/vdb /dev/vdc /dev/vdd /dev/vde
     # What lies below is not zero, so that a leg or a parity that was never written shows.
@@ -17,4 +19,10 @@ make() {
     lvm lvs -a -o lv_name,copy_percent,raid_sync_action "$VG"
     for lv in five six one; do ! lvm lvs --noheadings -o copy_percent "$VG/$lv" | grep '100\.00' || return 1; done
 }
-look() { up; for lv in five six one; do seen $lv; done; }
+look() {
+    if [ -z "$LOST" ]; then up; for lv in five six one; do seen $lv; done; return; fi
+    for lv in five six; do
+        lvm lvchange -qq -ay --activationmode degraded "$VG/$lv" || true
+        [ ! -b "/dev/$VG/$lv" ] || { echo "$lv was started without $LOST"; return 1; }
+    done
+}

@@ -8,9 +8,15 @@ make() {
     fill lin
     down
     lvm vgcfgbackup -qq -f /tmp/text "$VG"
-    sed -i 's/^\tmax_lv = 0/\tlock_type = "sanlock"\n\tlock_args = "1.0.0:lvmlock"\n&/; s/^\tstatus = \["RESIZEABLE", "READ", "WRITE"\]/\tstatus = ["RESIZEABLE", "READ", "WRITE_LOCKED"]/; s/^\tflags = \[\]/\tflags = []/' /tmp/text
-    lvm vgcfgrestore -qq -f /tmp/text "$VG" || lvm vgcfgrestore -f /tmp/text "$VG"
-    lvm vgs --nolocking -o +vg_lock_type "$VG"
+    sed -i 's/^\tmax_lv = 0/\tlock_type = "sanlock"\n\tlock_args = "1.0.0:lvmlock"\n&/; s/^\tstatus = \["RESIZEABLE", "READ", "WRITE"\]/\tstatus = ["RESIZEABLE", "READ"]/; s/^\tflags = \[\]/\tflags = ["WRITE_LOCKED"]/' /tmp/text
+    lvm vgcfgrestore -f /tmp/text "$VG"
+    grep -aq "lock_type = .sanlock" /dev/vda
 }
-look() { strings_of_lock; dmsetup create "$VG-lin" --table "0 2048 linear /dev/vda 2048"; mkdir -p "/dev/$VG"; ln -s "/dev/mapper/$VG-lin" "/dev/$VG/lin"; seen lin; dmsetup remove "$VG-lin"; }
-strings_of_lock() { grep -ac 'lock_type = "sanlock"' /dev/vda; }
+# Without lvmlockd the real lvm2 does not activate it: the linear table is laid by hand, from extent 0 behind 1 MiB.
+look() {
+    dmsetup create "$VG-lin" --table "0 2048 linear /dev/vda 2048"
+    mkdir -p "/dev/$VG"; ln -s "/dev/mapper/$VG-lin" "/dev/$VG/lin"
+    until [ -b "/dev/$VG/lin" ]; do dmsetup mknodes; done
+    seen lin
+    dmsetup remove "$VG-lin"
+}

@@ -67,6 +67,7 @@ step() {
         sync
         return
     fi
+    [ -z "${OWNER:-}" ] || echo "$OWNER" >/etc/lvm/owner
     layout
     LOST=''
     [ -z "$LOSSES" ] || for disk in /dev/vd?; do cat "$disk" >"/tmp/${disk##*/}"; done

@@ -174,6 +174,13 @@ TABLE: Final = (
         "Compare the table with what the disk should have, then mend it where the disk is attached.",
     ),
     Message(
+        "SWD_LOG_VOLUME_GROUP",
+        Level.WARN,
+        "{why}",
+        "A volume group is not as it should be: a metadata area is damaged or old, a physical volume is not there.",
+        "Mend it with LVM's own tools where the disks are attached.",
+    ),
+    Message(
         "SWD_LOG_TRACE_GAP",
         Level.WARN,
         "{portal}: the trace lacks {lost} bytes: there was no room",

@@ -8,13 +8,16 @@ the first, `--force` the second. A reservation of another initiator needs no loo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from swd.errors import DeviceBusy, SwdError
 from swd.scsi.identity import Association, parse_designators
 from swd.volumes.signatures import LOOK, found
+
+if TYPE_CHECKING:
+    from swd.disk import Disk
 
 SYSFS: Final = Path("/sys")
 
@@ -25,6 +28,13 @@ def check_content(name: str, size: int, pread: Callable[[int, int], bytes], way_
     if names:
         held = " and ".join(names)
         raise DeviceBusy(f"{name} holds {held}: nothing was written.\nIf that may be lost, say {way_out}.")
+
+
+def identities(disk: Disk) -> Iterator[str]:
+    """Those of the disk, and of the disks that it stands on, as a logical volume does."""
+    yield disk.identity
+    for below in getattr(disk.unit, "disks", ()):
+        yield from identities(below)
 
 
 def check_attached(name: str, identity: str, sysfs: Path | None = None) -> None:

@@ -72,6 +72,9 @@ def _offset(what: str) -> Option:
 _OVERWRITE: Final = Option(("--overwrite",), OVERWRITE_HELP, "flag", default=False)
 _FORCE: Final = Option(("--force",), FORCE_HELP, "flag", default=False)
 _DEV: Final = Argument("dev", "DEV", "dev")
+_DEVICE: Final = Option(
+    ("--device",), "A DEV with a physical volume, or with partitions that are. Repeatable.", "text", "DEV", many=True
+)
 _PARTITION: Final = Option(("--partition",), "Partition N of the device.", "int", "N")
 
 _INSIDE: Final = Argument("path", "[PATH]", required=False, default="/")
@@ -89,6 +92,8 @@ GROUPS: Final[dict[str, str]] = {
     "placement": "What may not live on iSCSI.",
     "startup": "The two passes of a host's start.",
     "target": "The embedded target, for demonstrations and tests.",
+    "vg": "LVM2 volume groups: find them, make them known, forget them.",
+    "lv": "Logical volumes of LVM2 volume groups.",
 }
 
 _SCOPE: Final = Option(
@@ -310,6 +315,57 @@ VERBS: Final[tuple[Verb, ...]] = (
         "swd.cli.verbs.config:unset",
         (Argument("key", "KEY"),),
         (_SCOPE,),
+    ),
+    Verb(
+        "vg scan",
+        "Look for volume groups: on these DEVs and their partitions; without --device, on all remembered units.",
+        "swd.cli.verbs.volumes:scan",
+        options=(_DEVICE,),
+        options_key=True,
+    ),
+    Verb("vg list", "Show the volume groups that are active. Asks nobody.", "swd.cli.verbs.volumes:known"),
+    Verb(
+        "vg info",
+        "Show a volume group with its physical and logical volumes.",
+        "swd.cli.verbs.volumes:info",
+        (Argument("vg", "VG"),),
+        (_DEVICE,),
+        options_key=True,
+    ),
+    Verb(
+        "vg activate",
+        "Check a volume group, or all that are there, and record it: lvm://VG/LV works from then on. Before the "
+        "network is there this prints nothing.",
+        "swd.cli.verbs.volumes:activate",
+        (Argument("vg", "[VG]", required=False),),
+        (
+            _DEVICE,
+            Option(("--partial",), "Although disks are missing: what they hold is EIO.", "flag", default=False),
+            Option(("--rw",), "For writing, too, where the volume allows it (docs/volumes.md).", "flag", default=False),
+        ),
+        options_key=True,
+    ),
+    Verb(
+        "vg deactivate",
+        "The volume group, or all, is active no more. Refused while a process has a volume of it open.",
+        "swd.cli.verbs.volumes:deactivate",
+        (Argument("vg", "[VG]", required=False),),
+    ),
+    Verb(
+        "lv list",
+        "Show the logical volumes of a group, or of all active ones: sizes, types, what can be read and written.",
+        "swd.cli.verbs.volumes:volumes_of",
+        (Argument("vg", "[VG]", required=False),),
+        (_DEVICE,),
+        options_key=True,
+    ),
+    Verb(
+        "lv info",
+        "Show a logical volume with its segments.",
+        "swd.cli.verbs.volumes:volume",
+        (Argument("name", "VG/LV"),),
+        (_DEVICE,),
+        options_key=True,
     ),
     Verb(
         "phase show",

@@ -13,7 +13,7 @@ from typing import Any, Final
 from swd.driver.row import Row, at
 from swd.errors import NoSuchDevice
 from swd.proto import options
-from swd.proto.url import Dev, FileDev, HardwarePath, IscsiDev, IswDev, MemDev, Wwid
+from swd.proto.url import Dev, FileDev, HardwarePath, IscsiDev, IswDev, LvmDev, MemDev, Wwid
 
 
 def _form(*kinds: type[Any]) -> Callable[[Dev], bool]:
@@ -73,6 +73,16 @@ DEVSW: Final[tuple[Row, ...]] = (
         ("block_size", "partition"),
         match=_form(FileDev),
         attach=at("file:attach"),
+        ioctl=at("_block:ioctl"),
+        **_BLOCK,
+    ),
+    Row(
+        "lvm",
+        ("lvm",),
+        "a logical volume of a volume group that `swdctl vg activate` made known",
+        tuple(row.name for row in options.TABLE),
+        match=_form(LvmDev),
+        attach=at("lvm:attach"),
         ioctl=at("_block:ioctl"),
         **_BLOCK,
     ),

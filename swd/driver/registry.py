@@ -196,6 +196,19 @@ class Registry:
         rows = self._rows("SELECT counters FROM statistics WHERE subject=?", (subject,))
         return dict(json.loads(rows[0][0])) if rows else {}
 
+    # --- volume groups -----------------------------------------------------------------------------------------------
+
+    def activate(self, name: str, record: Mapping[str, Any]) -> None:
+        """A volume group is active; `record` is plain values, `swd.driver.volumes` knows what they mean."""
+        self._do("INSERT OR REPLACE INTO volume_groups VALUES (?, ?)", (name, json.dumps(dict(record))))
+
+    def deactivate(self, name: str) -> None:
+        self._do("DELETE FROM volume_groups WHERE name=?", (name,))
+
+    def activations(self) -> list[dict[str, Any]]:
+        """The records of the active groups, by name."""
+        return [json.loads(row[0]) for row in self._rows("SELECT record FROM volume_groups ORDER BY name")]
+
     # --- transactions ------------------------------------------------------------------------------------------------
 
     def _rows(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:

@@ -25,7 +25,9 @@ _STORIES: Final = (
     "CREATE INDEX units_by_identity ON units (identity)",
 )
 
-STEPS: Final[tuple[tuple[str, ...], ...]] = (_PATHS, _STORIES)
+_VOLUMES: Final = ("CREATE TABLE volume_groups (name TEXT PRIMARY KEY, record TEXT NOT NULL)",)
+
+STEPS: Final[tuple[tuple[str, ...], ...]] = (_PATHS, _STORIES, _VOLUMES)
 VERSION: Final = len(STEPS)
 
 SMALLEST_FREE: Final = (

@@ -50,7 +50,7 @@ def complaint(ended: subprocess.CompletedProcess[bytes], number: int) -> str:
         ("iscsi://no-such-host.invalid/" + NAME + "/0", errno.ENXIO, "no-such-host.invalid"),
         ("iscsi://127.0.0.1:1/" + NAME + "/0", errno.ENXIO, "refused"),
         ("nvme://x/y", errno.ENODEV, "nvme"),
-        ("lvm://vg/lv", errno.ENODEV, "lvm"),
+        ("lvm://vg/lv", errno.ENXIO, "is not active"),
         ("sda", errno.EINVAL, "/"),
         ("mem://", errno.EINVAL, "size"),
         ("mem://1M?block_size=1000", errno.EINVAL, "block_size"),

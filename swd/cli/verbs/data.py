@@ -113,7 +113,8 @@ def check(dev: str, disk: Disk, overwrite: bool, force: bool) -> None:
     if not overwrite:
         guard.check_content(dev, disk.size, disk.pread)
     if not force:
-        guard.check_attached(dev, disk.identity)
+        for identity in guard.identities(disk):
+            guard.check_attached(dev, identity)
 
 
 @contextlib.contextmanager

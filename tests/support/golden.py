@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The golden images: volume groups that device-mapper made, and what it read from them (tests/golden/README.md)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parents[1] / "golden"
+
+
+@functools.cache
+def manifest() -> dict[str, Any]:
+    cases: dict[str, Any] = json.loads((FOLDER / "manifest.json").read_text())
+    return cases
+
+
+def unpack(case: str, folder: Path) -> list[Path]:
+    """The images of a case, pv0 first."""
+    made = []
+    for image in manifest()[case]["images"]:
+        path = folder / Path(image["file"]).stem
+        if not path.exists():
+            path.write_bytes(lzma.decompress((FOLDER / image["file"]).read_bytes()))
+        made.append(path)
+    return made
+
+
+def losses(case: str) -> list[tuple[str, ...]]:
+    """The sets of images that were hidden when volumes were read."""
+    entry = manifest()[case]
+    return sorted({tuple(one["without"]) for one in [*entry["volumes"], *entry["refused"]] if "without" in one} | {()})

@@ -11,7 +11,7 @@ SUITE = mkdir -p .build/path && ln -sfn ../../tests .build/path/tests && cd .bui
 	PYTHONPATH='$(CURDIR)/.build/path' SWD_TEST_HOME='$(CURDIR)/.venv' PATH='$(CURDIR)/$(BIN)':"$$PATH" \
 	$(CURDIR)/$(BIN)/pytest -c '$(CURDIR)/pyproject.toml' --rootdir='$(CURDIR)'
 
-.PHONY: help build demo test test-deps lint types cover bench matrix mutants soak soak-control clean
+.PHONY: help build demo test test-deps lint types cover bench matrix mutants soak soak-control endurance clean
 
 help:
 	@echo 'make demo [DEV=iscsi://...]  the story, on an embedded target; with DEV: read-only, on yours'
@@ -21,6 +21,7 @@ help:
 	@echo 'make cover | bench           coverage, .pyx lines too | the benches'
 	@echo 'make matrix | mutants        the interoperability table with 64 MiB a row | planted faults must be found'
 	@echo 'make soak | soak-control     as root: I/O under faults for ARGS="--seconds N --seed N" | lying targets are caught'
+	@echo 'make endurance               eight processes on one unit; 10,000 opens: ARGS="--seconds N --opens N"'
 	@echo 'make clean                   remove all that make made'
 
 build:
@@ -61,6 +62,9 @@ soak: soak-control
 
 soak-control: build
 	@exec $(BIN)/python tools/soak.py --control --seconds 10
+
+endurance: build
+	@exec $(BIN)/python tools/endurance.py $(ARGS)
 
 clean:
 	@rm -rf .venv .build build dist htmlcov .coverage .coverage.* *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,6 +36,7 @@ def main() -> int:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with tempfile.TemporaryDirectory(prefix="swd-soak-") as name:
         _places(Path(name))
+        os.chdir(name)  # `python -m swd.target` shall find the installed swd, not the tree beside it
         if options.control:
             return _control(options, Path(name))
         return _chaos(options, Path(name))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import random
 import signal
 import subprocess
@@ -17,38 +16,81 @@ from pathlib import Path
 
 import pytest
 from acceptance.conftest import Host, Served, environment, serving
+from support import tgt
+from support.process import run
 
 import swd
+from swd.values import Portal
 
+NAME = "iqn.2026-01.org.example:lost"
 MIB = 1 << 20
 SIZE = 64 * MIB
 QUICK = ("-O", "default_time2wait=0")  # the embedded target agrees to come back at once
 
 
-class Target:
-    """An embedded target on files, always at the same portal, that can be killed and started again."""
+class Embedded:
+    """An embedded target on files, always at the same portal, that can be killed and started again.
 
-    def __init__(self, stack: ExitStack, *files: Path) -> None:
+    Each identity belongs to its file: the target derives it from the file's name.
+    """
+
+    def __init__(self, stack: ExitStack, _folder: Path, *files: Path) -> None:
         self._stack = stack
         self.files = files
-        self.served = self._start("127.0.0.1:0")
-        self.url = self.served.url
+        self._served = self._start("127.0.0.1:0")
+        self.url = self._served.url
 
     def _start(self, portal: str) -> Served:
         luns = [word for path in self.files for word in ("--lun", f"file://{path}")]
         return self._stack.enter_context(serving(Host(), *luns, portal=portal))
 
     def kill(self) -> None:
-        self.served.process.send_signal(signal.SIGKILL)
-        self.served.process.wait()
+        self._served.process.send_signal(signal.SIGKILL)
+        self._served.process.wait()
 
     def start(self, *files: Path) -> None:
         self.files = files or self.files
-        self.served = self._start(self.served.portal)
+        self._served = self._start(self._served.portal)
+
+
+class Tgt:
+    """The same with tgtd: `scsi_id` and `scsi_sn` say which file a unit is, whatever its LUN."""
+
+    def __init__(self, stack: ExitStack, folder: Path, *files: Path) -> None:
+        self._folder = folder
+        self.files = self._known = files
+        self._portal = Portal("127.0.0.1", tgt.free_port())
+        stack.callback(lambda: self.kill())
+        self.start()
+        self.url = f"iscsi://{self._portal}/{NAME}/1"
+
+    def kill(self) -> None:
+        self._tgtd.kill()
+
+    def start(self, *files: Path) -> None:
+        self.files = files or self.files
+        self._tgtd = tgt.start_at(self._folder, self._portal)
+        self._tgtd.add_target(NAME, admit=False, DefaultTime2Wait="0")
+        for lun, path in enumerate(self.files, 1):
+            number = self._known.index(path)
+            self._tgtd.add_lun(NAME, lun, path, scsi_id=f"swd-{number}", scsi_sn=f"serial-{number}")
+        self._tgtd.admit(NAME)
+
+
+Target = Embedded | Tgt
+BOTH = pytest.mark.parametrize(
+    "kind", [pytest.param(Embedded, id="embedded"), pytest.param(Tgt, id="tgt", marks=pytest.mark.tgt)]
+)
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Iterator[Callable[..., Target]]:
+def kind() -> type[Target]:
+    """What a test that does not name both is about."""
+    return Embedded
+
+
+@pytest.fixture
+def target(tmp_path: Path, kind: type[Target]) -> Iterator[Callable[..., Target]]:
     with ExitStack() as stack:
 
         def make(count: int = 1) -> Target:
@@ -56,13 +98,14 @@ def target(tmp_path: Path) -> Iterator[Callable[..., Target]]:
             for path in paths:
                 with path.open("wb") as file:
                     file.truncate(SIZE)
-            return Target(stack, *paths)
+            return kind(stack, tmp_path, *paths)
 
         yield make
 
 
 def digest(path: Path) -> str:
-    return hashlib.blake2b(path.read_bytes()).hexdigest()
+    """By a program that has nothing to do with swd."""
+    return run("sha256sum", "--binary", str(path)).split()[0]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -78,6 +121,7 @@ def allocated(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
+@BOTH
 def test_copy_survives_a_kill_in_mid_write(target: Callable[..., Target], tmp_path: Path) -> None:
     made = target()
     source = tmp_path / "source.img"
@@ -91,12 +135,14 @@ def test_copy_survives_a_kill_in_mid_write(target: Callable[..., Target], tmp_pa
     for share in (8, 24):
         wait_until(lambda share=share: allocated(made.files[0]) > share * MIB or copying.poll() is not None)
         made.kill()
+        assert copying.poll() is None, "it was to be killed in mid-write"
         made.start()
     _, err = copying.communicate(timeout=60)
     assert copying.returncode == 0, err
     assert digest(made.files[0]) == digest(source)
 
 
+@BOTH
 def test_a_target_that_does_not_come_back_is_given_up_in_time(target: Callable[..., Target]) -> None:
     made = target()
     with swd.open(made.url, "r+b", replacement_timeout=3) as disk:
@@ -111,8 +157,8 @@ def test_a_target_that_does_not_come_back_is_given_up_in_time(target: Callable[.
             disk.pread(512, 0)
 
 
+@BOTH
 def test_swapped_units_are_stale_and_not_a_byte_is_written(target: Callable[..., Target], tmp_path: Path) -> None:
-    """Each identity belongs to its file: the target derives it from the file's name."""
     made = target(2)
     first, second = made.files
     with swd.open(made.url, "r+b", default_time2wait=0) as disk:

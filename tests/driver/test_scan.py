@@ -287,7 +287,7 @@ def two_tgtds() -> Iterator[list[Portal]]:
     processes, portals = [], []
     try:
         for number in (0, 1):
-            (folder / f"image{number}").write_bytes(bytes(SIZE))
+            (folder / f"image{number}").write_bytes(bytes([number]) * SIZE)
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]
             process, control = start_tgtd(port, str(2000 + port % 20000 + number))
@@ -328,6 +328,15 @@ def test_two_stock_targets_are_never_joined(two_tgtds: list[Portal]) -> None:
     assert len(disks) == 2
     assert disks[0].identity == disks[1].identity
     assert [(unit.strong, unit.phase, unit.paths) for unit in disks] == [(False, "live", (unit.dev,)) for unit in disks]
+    for number, unit in enumerate(disks):
+        assert known().by_identity(unit.identity) == []
+        with pytest.raises(SwdError) as caught:
+            swd.open(f"wwid:{unit.identity}")
+        assert caught.value.errno in (errno.EINVAL, errno.ENXIO)
+        assert unit.hardware_path is not None
+        with swd.open(unit.hardware_path) as disk:
+            assert disk.pread(512, 0) == bytes([number]) * 512
+    assert len({unit.hardware_path for unit in disks}) == 2
     controllers = [unit for unit in swd.scan() if unit.lun == "0"]
     assert [(unit.phase, unit.size) for unit in controllers] == [("skipped", None)] * 2
     assert "storage array controller" in controllers[0].reason

@@ -40,19 +40,22 @@ def server(request: pytest.FixtureRequest) -> Iterator[TargetServer]:
         yield server
 
 
-def work(disk: swd.Disk, number: int) -> bytes:
-    """Writes and reads at random places of one thread's share, against a copy in memory; returns the copy."""
-    chance, base = random.Random(number), number * SHARE
-    model = bytearray(disk.pread(SHARE, base))
-    for _ in range(60):
+def work(disk: swd.Disk, number: int, share: int = SHARE, rounds: int = 60) -> bytes:
+    """Writes, reads and flushes at random places of one thread's share, against a copy in memory; returns the copy."""
+    chance, base = random.Random(number), number * share
+    model = bytearray(disk.pread(share, base))
+    for _ in range(rounds):
         length = chance.choice((1, 511, 4096, 8192, 65536, 300_000))
-        at = chance.randrange(SHARE - length)
-        if chance.random() < 0.5:
+        at = chance.randrange(share - length)
+        what = chance.random()
+        if what < 0.5:
             model[at : at + length] = chance.randbytes(length)
             disk.pwrite(model[at : at + length], base + at)
-        else:
+        elif what < 0.9:
             assert disk.pread(length, base + at) == model[at : at + length]
-    offsets = array.array("q", (base + at for at in range(0, SHARE, 4096)))
+        else:
+            disk.flush()
+    offsets = array.array("q", (base + at for at in range(0, share, 4096)))
     assert disk.read_many(offsets, 4096, queue_depth=8).tobytes() == model
     return bytes(model)
 
@@ -66,6 +69,20 @@ def test_threads_share_a_session_and_every_byte_is_right(server: TargetServer, l
         assert session.statistics["open_tasks"] == 0
         assert server.statistics["logins"] == len(server.sessions) == 1
     assert server.statistics["pdus_in"]["LOGOUT_REQUEST"] == 1
+    assert server.statistics["protocol_errors"] == server.statistics["digest_errors"] == 0
+
+
+def test_more_threads_than_the_target_takes_commands(server: TargetServer) -> None:
+    """32 at once, with a queue of 16; half of them on blocks of 4 KiB, where most is read first."""
+    share = SIZE // 32
+    with swd.connect(str(server.portal), NAME) as session, session.unit(0) as small, session.unit(1) as large:
+        disks = [small, large] * 16
+        with ThreadPoolExecutor(32) as pool:
+            models = list(pool.map(lambda number: work(disks[number], number, share, 25), range(32)))
+        for number, model in enumerate(models):
+            assert disks[number].pread(share, number * share) == model
+        assert session.statistics["open_tasks"] == session.statistics["recoveries"] == 0
+        assert server.statistics["logins"] == len(server.sessions) == 1
     assert server.statistics["protocol_errors"] == server.statistics["digest_errors"] == 0
 
 

@@ -13,25 +13,29 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from soak_load import Silences
 from soak_targets import Proxy, SoakTarget
 from support.process import run
 
-PAUSE = (0.4, 2.0)  # seconds between the end of a fault and the next
+PAUSE = (0.3, 1.5)  # seconds between the end of a fault and the next
 SHORT = (0.2, 1.5)  # seconds that a fault lasts
+PING = 5.0  # seconds that a ping of an overdue command may take
 
 
 class Faults:
     """What can go wrong between this process and a target that is reached by its own port and by a proxy's."""
 
-    def __init__(self, target: SoakTarget, proxy: Proxy, seed: str) -> None:
+    def __init__(self, target: SoakTarget, proxy: Proxy, seed: str, silences: Silences) -> None:
         self._target = target
         self._proxy = proxy
+        self._silences = silences
         self._random = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.failure: BaseException | None = None
         self._kinds: dict[str, Callable[[], bool]] = {
             "reset": self._reset,
             "stop and continue": self._stop,
+            "silent past deadline": self._silence,
             "kill -9 and restart": self._kill,
             "link down and up": self._link,
             "packets dropped": self._drop,
@@ -55,9 +59,9 @@ class Faults:
         while True:
             yield from self._random.sample(list(self._kinds), len(self._kinds))
 
-    def _last(self) -> None:
+    def _last(self, more: float = 0.0) -> None:
         """Lets the fault last for a while, whether the run is over or not: half a fault is none."""
-        threading.Event().wait(self._random.uniform(*SHORT))
+        threading.Event().wait(more + self._random.uniform(*SHORT))
 
     def _ports(self) -> list[int]:
         return [self._target.port, self._proxy.port]
@@ -74,6 +78,18 @@ class Faults:
         self._last()
         self._target.process.signal(signal.SIGCONT)
         return True
+
+    def _silence(self) -> bool:
+        """Longer than a command may take and the ping after it: the ladder is climbed to its top. Counts if a call
+        ended by it.
+        """
+        excused = self._silences.excused
+        self._target.process.signal(signal.SIGSTOP)
+        self._silences.begin()
+        self._last(self._silences.deadline + PING)
+        self._silences.end()
+        self._target.process.signal(signal.SIGCONT)
+        return self._silences.excused > excused
 
     def _kill(self) -> bool:
         self._target.kill()

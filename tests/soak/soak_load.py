@@ -3,11 +3,12 @@
 
 Every worker owns a contiguous range of blocks that only it writes; it reads anywhere. Half of the workers move one
 extent at a time, the others a batch (`read_many`, `write_many`). An error is a violation: no fault of the plan lasts as
-long as swd promises to wait.
+long as swd promises to wait, but for the silences, in which a call may end with ETIMEDOUT.
 """
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 import time
@@ -34,10 +35,44 @@ BOUND = 60.0  # seconds within which every call ends: the longest fault, back-of
 Step = Callable[["Worker"], None]
 
 
+class Silences:
+    """When the target was silent for longer than `deadline`, the seconds that a command may take: the only excuse for
+    ETIMEDOUT, and only for calls that were under way when the deadline passed in the silence.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self._lock = threading.Lock()  # guards what follows
+        self._since: float | None = None
+        self._past: list[tuple[float, float]] = []
+        self.excused = 0
+
+    def begin(self) -> None:
+        with self._lock:
+            self._since = time.monotonic()
+
+    def end(self) -> None:
+        with self._lock:
+            assert self._since is not None
+            self._past.append((self._since, time.monotonic()))
+            self._since = None
+
+    def excuse(self, number: int, began: float, ended: float) -> bool:
+        """Whether a call of that time may have ended with that errno; counted if so."""
+        with self._lock:
+            silences = [*self._past, *([(self._since, ended)] if self._since is not None else [])]
+            good = number == errno.ETIMEDOUT and any(
+                began <= until and ended >= since + self.deadline for since, until in silences
+            )
+            self.excused += good
+        return good
+
+
 @dataclass
 class Totals:
     """What all workers did. `begun` and `ended` are equal when every call has ended once."""
 
+    silences: Silences
     lock: threading.Lock = field(default_factory=threading.Lock)
     begun: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
@@ -74,28 +109,31 @@ class Worker:
     def _expect(self, what: str, count: int = 1) -> AbstractContextManager[None]:
         return self._totals.timed(what, count)
 
-    def _failed(self, what: str, error: SwdError) -> None:
-        self._journal.violate("error", f"{what} failed: {type(error).__name__} {error.errno}: {error}")
+    def _failed(self, what: str, error: SwdError, began: float) -> None:
+        if not self._totals.silences.excuse(error.errno or 0, began, time.monotonic()):
+            self._journal.violate("error", f"{what} failed: {type(error).__name__} {error.errno}: {error}")
 
     def write(self) -> None:
         blocks = self._extent(self._low, self._high, self._random.choice(EXTENTS))
         data = self._journal.issue(blocks)
+        began = time.monotonic()
         try:
             with self._expect("write"):
                 self._disk.pwrite(data, int(blocks[0]) * BLOCK)
         except SwdError as error:
-            self._failed("write", error)
+            self._failed("write", error, began)
         else:
             self._journal.acknowledge(blocks)
 
     def read(self) -> None:
         blocks = self._extent(0, self._journal.blocks, self._random.choice(EXTENTS))
         floor = self._journal.floor(blocks)
+        began = time.monotonic()
         try:
             with self._expect("read"):
                 data = self._disk.pread(len(blocks) * BLOCK, int(blocks[0]) * BLOCK)
         except SwdError as error:
-            self._failed("read", error)
+            self._failed("read", error, began)
         else:
             self._journal.judge("read", blocks, floor, np.frombuffer(data, np.uint64).reshape(len(blocks), -1))
 
@@ -104,33 +142,38 @@ class Worker:
         extents = self._extents(self._low, self._high, size)
         blocks, errors = _flat(extents, size), np.zeros(len(extents), np.int32)
         data = self._journal.issue(blocks)
+        began = time.monotonic()
         with self._expect("write", len(extents)):
             self._disk.write_many(extents * BLOCK, data, queue_depth=BATCH, errors=errors)
         self._journal.acknowledge(_flat(extents[errors == 0], size))
-        self._report("write_many", errors)
+        self._report("write_many", errors, began)
 
     def read_many(self) -> None:
         size = self._random.choice(EXTENTS)
         extents = self._extents(0, self._journal.blocks, size)
         blocks, errors = _flat(extents, size), np.zeros(len(extents), np.int32)
         floor = self._journal.floor(blocks)
+        began = time.monotonic()
         with self._expect("read", len(extents)):
             data = self._disk.read_many(extents * BLOCK, size * BLOCK, queue_depth=BATCH, errors=errors)
         good = np.repeat(errors == 0, size)
         rows = data.view(np.uint64).reshape(len(blocks), -1)
         self._journal.judge("read_many", blocks[good], floor[good], rows[good])
-        self._report("read_many", errors)
+        self._report("read_many", errors, began)
 
     def flush(self) -> None:
+        began = time.monotonic()
         try:
             with self._expect("flush"):
                 self._disk.flush()
         except SwdError as error:
-            self._failed("flush", error)
+            self._failed("flush", error, began)
 
-    def _report(self, what: str, errors: np.ndarray[tuple[int], np.dtype[np.int32]]) -> None:
+    def _report(self, what: str, errors: np.ndarray[tuple[int], np.dtype[np.int32]], began: float) -> None:
+        ended = time.monotonic()
         for number in errors[errors != 0].tolist():
-            self._journal.violate("error", f"an I/O of {what} failed: errno {number}")
+            if not self._totals.silences.excuse(number, began, ended):
+                self._journal.violate("error", f"an I/O of {what} failed: errno {number}")
 
     def _extent(self, low: int, high: int, size: int) -> Numbers:
         start = self._random.randrange(low, high - size + 1)

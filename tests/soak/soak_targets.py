@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from support.process import Watched
-from support.tgt import Tgtd, free_port
+from support.tgt import free_port, start_at
 
 from swd.values import Portal
 
@@ -18,7 +18,6 @@ HERE = Path(__file__).parent
 TGT_NAME = "iqn.2026-01.org.swd:soak"
 TGT_KEYS = {"DefaultTime2Wait": "0", "DefaultTime2Retain": "0", "HeaderDigest": "CRC32C", "DataDigest": "CRC32C"}
 BLOCK_SIZE = 4096
-_ATTEMPTS = 50  # the port of a process that was killed may be taken for a moment
 
 
 class SoakTarget(Protocol):
@@ -81,7 +80,6 @@ class Tgt:
 
     def __init__(self, image: Path) -> None:
         self._image = image
-        self._control = image.parent / "control"
         self.port = free_port()
         self.start()
 
@@ -89,39 +87,18 @@ class Tgt:
         return f"iscsi://127.0.0.1:{port}/{TGT_NAME}/1"
 
     def start(self) -> None:
-        for _ in range(_ATTEMPTS):
-            for path in self._control.parent.glob(f"{self._control.name}.*"):
-                path.unlink()
-            self._tgtd = self._process()
-            if f"Portal: 127.0.0.1:{self.port}," in self._tgtd.admin("--mode", "portal", "--op", "show"):
-                return self._serve_or_die()
-            self.kill()
-        raise AssertionError(f"tgtd did not get its port {self.port} back")
-
-    def _process(self) -> Tgtd:
-        portal = Portal("127.0.0.1", self.port)
-        self.process = Watched("tgtd", "-f", "--iscsi", f"portal={portal}", env={"TGT_IPC_SOCKET": str(self._control)})
-        self.process.wait_for("bs_init")
-        return Tgtd(self.process, portal, self._control)
-
-    def _serve_or_die(self) -> None:
+        self._tgtd = start_at(self._image.parent, Portal("127.0.0.1", self.port))
+        self.process = self._tgtd.process
         try:
-            self._serve()
+            self._tgtd.add_target(TGT_NAME, admit=False, **TGT_KEYS)
+            self._tgtd.add_lun(TGT_NAME, 1, self._image, BLOCK_SIZE)
+            self._tgtd.admit(TGT_NAME)
         except BaseException:
             self.kill()
             raise
 
-    def _serve(self) -> None:
-        target = ("--mode", "target", "--tid", "1")
-        self._tgtd.admin(*target, "--op", "new", "--targetname", TGT_NAME)
-        for key, value in TGT_KEYS.items():
-            self._tgtd.admin(*target, "--op", "update", "--name", key, "--value", value)
-        self._tgtd.targets[TGT_NAME] = 1
-        self._tgtd.add_lun(TGT_NAME, 1, self._image, BLOCK_SIZE)
-        self._tgtd.admin(*target, "--op", "bind", "--initiator-address", "ALL")
-
     def kill(self) -> None:
-        _kill(self.process)
+        self._tgtd.kill()
 
 
 def _kill(process: Watched) -> None:

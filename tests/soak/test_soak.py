@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from soak_journal import Journal, Numbers, Words, stamped
+from soak_load import Silences
 from support.process import environment
 
 SEED = 7
-FEWEST = 4  # faults in a short run: one takes 3 s at most, restarts of a target on a busy machine included
+CHAOS = 16  # a seed whose plans begin with the longest fault, the silence
+FEWEST = 4  # faults in a short run: that one, and others of 3 s at most, restarts on a busy machine included
 
 
 def soak(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -26,11 +30,12 @@ def soak(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["embedded", pytest.param("tgt", marks=pytest.mark.tgt)])
 def test_nothing_acknowledged_is_lost(root: Path, target: str) -> None:
-    done = soak(root, "--seconds", "16", "--seed", str(SEED), "--target", target)
+    done = soak(root, "--seconds", "20", "--seed", str(CHAOS), "--target", target)
     assert done.returncode == 0, done.stdout + done.stderr
     verdict = re.search(r"^verdict: nothing acknowledged was lost, (\d+) faults$", done.stdout, re.MULTILINE)
     assert verdict is not None, done.stdout
     assert int(verdict[1]) >= FEWEST, done.stdout
+    assert re.search(r"^  silent past deadline +[1-9]", done.stdout, re.MULTILINE), done.stdout
 
 
 @pytest.mark.netns
@@ -105,3 +110,26 @@ def test_a_write_that_ends_during_a_read_does_not_count_against_it() -> None:
     written(journal, 1)
     journal.judge("test", BLOCKS, floor, before)
     assert journal.violations == []
+
+
+@pytest.mark.parametrize(
+    ("number", "began", "ended", "good"),
+    [
+        (errno.ETIMEDOUT, 95, 106, True),
+        (errno.ETIMEDOUT, 111, 116, True),
+        (errno.EIO, 95, 106, False),
+        (errno.ETIMEDOUT, 95, 104, False),
+        (errno.ETIMEDOUT, 113, 118, False),
+    ],
+    ids=["in the silence", "begun in it", "another errno", "too soon", "after it"],
+)
+def test_only_a_silence_excuses_a_deadline(
+    monkeypatch: pytest.MonkeyPatch, number: int, began: float, ended: float, good: bool
+) -> None:
+    now = iter([100.0, 112.0])
+    silences = Silences(deadline=5)
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    silences.begin()
+    silences.end()
+    assert silences.excuse(number, began, ended) is good
+    assert silences.excused == good

@@ -21,6 +21,7 @@ from support.process import Watched, run
 from swd.values import Chap, Portal
 
 _ATTEMPTS = 5  # another process may take a port between our looking and tgtd's binding
+_RETRIES = 50  # of a port that the connections of a killed process still hold
 _READY = "bs_init"  # tgtd's last line before its event loop
 
 
@@ -46,8 +47,11 @@ class Tgtd:
         """`tgtadm` with these words; what it printed."""
         return run("tgtadm", "--lld", "iscsi", *words, env={"TGT_IPC_SOCKET": str(self.socket)})
 
-    def add_target(self, name: str, *, chap: Chap | None = None, **parameters: str) -> int:
-        """A target that everybody may log in to who passes `chap`; parameters by their text keys. Returns its tid."""
+    def add_target(self, name: str, *, chap: Chap | None = None, admit: bool = True, **parameters: str) -> int:
+        """A target that everybody may log in to who passes `chap`; parameters by their text keys. Returns its tid.
+
+        `admit` False: nobody may until `admit` is called, so that no session meets a target that lacks its units yet.
+        """
         tid = str(len(self.targets) + 1)
         self.admin("--mode", "target", "--op", "new", "--tid", tid, "--targetname", name)
         self.targets[name] = int(tid)
@@ -57,8 +61,12 @@ class Tgtd:
             self._account(tid, chap.user, chap.secret)
             if chap.target_user is not None and chap.target_secret is not None:
                 self._account(tid, chap.target_user, chap.target_secret, "--outgoing")
-        self.admin("--mode", "target", "--op", "bind", "--tid", tid, "--initiator-address", "ALL")
+        if admit:
+            self.admit(name)
         return int(tid)
+
+    def admit(self, name: str) -> None:
+        self.admin("--mode", "target", "--op", "bind", "--tid", str(self.targets[name]), "--initiator-address", "ALL")
 
     def _account(self, tid: str, user: str, secret: bytes, *outgoing: str) -> None:
         if user not in self.accounts:
@@ -66,11 +74,25 @@ class Tgtd:
             self.accounts.add(user)
         self.admin("--mode", "account", "--op", "bind", "--tid", tid, "--user", user, *outgoing)
 
-    def add_lun(self, name: str, lun: int, image: Path, block_size: int = 512) -> None:
-        """A disk that stands on a file; the file may serve several targets."""
+    def add_lun(self, name: str, lun: int, image: Path, block_size: int = 512, **identity: str) -> None:
+        """A disk that stands on a file; the file may serve several targets. `identity`: scsi_id, scsi_sn."""
         where = ("--tid", str(self.targets[name]), "--lun", str(lun))
         medium = ("-b", str(image), "--blocksize", str(block_size))
         self.admin("--mode", "logicalunit", "--op", "new", *where, *medium)
+        if identity:
+            words = ",".join(f"{key}={value}" for key, value in identity.items())
+            self.admin("--mode", "logicalunit", "--op", "update", *where, "--params", words)
+
+    def sessions(self, name: str) -> dict[str, str]:
+        """Of the live sessions of a target: session id -> initiator name."""
+        described = self.described(name)
+        return dict(re.findall(r"I_T nexus: (\d+)\n\s+Initiator: (\S+)", described))
+
+    def kill(self) -> None:
+        """SIGKILL: as a crash, with no word to anybody."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.signal(signal.SIGKILL)
+        self.process.finish()
 
     def parameters(self, name: str) -> dict[str, str]:
         """What a target negotiates with, by text key."""
@@ -101,7 +123,7 @@ class Tgtd:
         except (AssertionError, subprocess.TimeoutExpired):
             self.process.signal(signal.SIGKILL)  # it has ended by itself, or does not answer
         self.process.finish(timeout)
-        for path in self.socket.parent.glob(f"{self.socket.name}.*"):
+        for path in self.socket.parent.glob(f"{self.socket.name}.[0-9]*"):
             path.unlink()
 
     def _ask_to_end(self, timeout: float) -> None:
@@ -123,17 +145,35 @@ def serving(folder: Path) -> Iterator[Tgtd]:
 
 
 def _start(folder: Path) -> Tgtd:
-    control = folder / "tgt"
     for _ in range(_ATTEMPTS):
-        portal = Portal("127.0.0.1", free_port())
-        words = ("tgtd", "-f", "--iscsi", f"portal={portal}")
-        tgtd = Tgtd(Watched(*words, env={"TGT_IPC_SOCKET": str(control)}), portal, control)
-        try:
-            tgtd.process.wait_for(_READY)
-            if f"Portal: {portal}," in tgtd.admin("--mode", "portal", "--op", "show"):
-                return tgtd
-        except BaseException:
-            tgtd.stop()
-            raise
+        tgtd = _try(folder, Portal("127.0.0.1", free_port()))
+        if tgtd is not None:
+            return tgtd
+    raise AssertionError(f"tgtd got none of {_ATTEMPTS} free ports")
+
+
+def start_at(folder: Path, portal: Portal) -> Tgtd:
+    """tgtd at the portal of one that was killed, whose port may be taken for a moment. The caller ends it."""
+    for path in folder.glob("tgt.[0-9]*"):
+        path.unlink()  # the control socket of the one that was killed
+    for _ in range(_RETRIES):
+        tgtd = _try(folder, portal)
+        if tgtd is not None:
+            return tgtd
+    raise AssertionError(f"tgtd did not get its port {portal.port} back")
+
+
+def _try(folder: Path, portal: Portal) -> Tgtd | None:
+    """None if another process has the port."""
+    control = folder / "tgt"
+    words = ("tgtd", "-f", "--iscsi", f"portal={portal}")
+    tgtd = Tgtd(Watched(*words, env={"TGT_IPC_SOCKET": str(control)}), portal, control)
+    try:
+        tgtd.process.wait_for(_READY)
+        if f"Portal: {portal}," in tgtd.admin("--mode", "portal", "--op", "show"):
+            return tgtd
+    except BaseException:
         tgtd.stop()
-    raise AssertionError(f"tgtd got none of {_ATTEMPTS} free ports: " + "\n".join(tgtd.process.lines))
+        raise
+    tgtd.stop()
+    return None

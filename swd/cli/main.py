@@ -7,7 +7,6 @@ no rich and no protocol code, and a boot script's `swdctl phase begin` costs lit
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import signal
@@ -135,8 +134,10 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
 
 def run_verb(verb: Verb, call: Call, arguments: dict[str, Any]) -> None:
     """Ask the phase gate, call the function, print its record."""
+    from swd.cli.voice import speaking
+
     failure: Exception | None = None
-    with _voice(call):
+    with speaking(verbose=call.verbose, debug=call.debug, as_json=call.json):
         gate(verb, arguments)
         try:
             record = _function(verb.function)(call, **arguments)
@@ -148,14 +149,6 @@ def run_verb(verb: Verb, call: Call, arguments: dict[str, Any]) -> None:
         render.emit(render.as_json(record) if call.json else render.as_text(record))
     if failure is not None:
         raise failure
-
-
-def _voice(call: Call) -> contextlib.AbstractContextManager[None]:
-    if not (call.verbose or call.debug):
-        return contextlib.nullcontext()
-    from swd.cli.voice import speaking
-
-    return speaking(debug=call.debug)
 
 
 def gate(verb: Verb, arguments: dict[str, Any]) -> None:

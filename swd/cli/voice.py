@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`--verbose`: what swd says through `logging`, on stderr."""
+"""What swd says through `logging`, on stderr: with `--verbose` all of it, else only what this host's administrator
+must know of an otherwise good answer (a registry that cannot be used, a portal that did not answer).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Iterator
 
 
 class _Stderr(logging.Handler):
-    """Writes to what is stderr when it writes; where that is gone or closed, a message is not worth a failure."""
+    """Writes to what is stderr when it writes; where that is gone, closed or full, a message is not worth a failure."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -18,19 +21,34 @@ class _Stderr(logging.Handler):
                 print(self.format(record), file=sys.stderr)
 
 
-_handler = _Stderr()
-_handler.setFormatter(logging.Formatter("swdctl: %(levelname)s %(message)s"))
+class _Json(logging.Formatter):
+    """One object a line, as errors are with `--json`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps({"warning": record.getMessage()})
+
+
+def _warns(record: logging.LogRecord) -> bool:
+    """What the driver says of this host; its modules' messages about sessions come below it, and are for --verbose."""
+    return record.name == "swd.driver" and record.levelno >= logging.WARNING
 
 
 @contextlib.contextmanager
-def speaking(*, debug: bool) -> Iterator[None]:
-    """For a while all messages from INFO up, or with `debug` all."""
+def speaking(*, verbose: bool, debug: bool, as_json: bool) -> Iterator[None]:
+    """For a while: with `debug` all messages, with `verbose` those from INFO up, else the warnings about this host."""
+    handler = _Stderr()
+    handler.setFormatter(logging.Formatter("swdctl: %(levelname)s %(message)s"))
     logger = logging.getLogger("swd")
     before = logger.level
-    logger.setLevel(logging.DEBUG if debug else logging.INFO)
-    logger.addHandler(_handler)
+    if debug or verbose:
+        logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    else:
+        handler.addFilter(_warns)
+        if as_json:
+            handler.setFormatter(_Json())
+    logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(_handler)
+        logger.removeHandler(handler)
         logger.setLevel(before)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from swd.driver import holders, known, phase, plain, registry, scan
@@ -17,7 +18,10 @@ from swd.values import LogicalUnit, Portal
 
 @dataclass(frozen=True)
 class Proof:
-    """A login that worked: what was negotiated, and the units that were seen, identities included."""
+    """A login that worked: what was negotiated, and the units that were seen, identities included.
+
+    `remembered`: that the target is wanted stands in the registry, and does not end with this process.
+    """
 
     target: str
     portal: str
@@ -25,6 +29,7 @@ class Proof:
     header_digest: bool
     data_digest: bool
     units: tuple[LogicalUnit, ...]
+    remembered: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def prove(name: str, options: Mapping[str, Any]) -> Proof:
         else:
             memory.note_error(place.target, None)
             memory.want(place.target)
-            return proof
+            return replace(proof, remembered=not memory.in_memory)
     raise failures[0]
 
 
@@ -95,7 +100,8 @@ def places(name: str, memory: registry.Registry) -> list[Place]:
 def release(name: str, *, forget: bool) -> list[str]:
     """Want the targets of a name no more (several only for a `wwid:`); `forget` them too. Gives their names.
 
-    DeviceBusy, naming the process, while one holds a session with any of them; NoSuchDevice for what is not known.
+    DeviceBusy, naming the process, while one holds a session with any of them; NoSuchDevice for what is not known;
+    SwdError (EROFS) where the registry cannot be written, for then they are wanted still.
     """
     phase.gate("logout")
     memory = registry.host()
@@ -108,4 +114,6 @@ def release(name: str, *, forget: bool) -> list[str]:
             raise DeviceBusy(f"{target} is in use by process {holder.pid} ({holder.what}): end that first")
     for target in targets:
         (memory.forget if forget else memory.unwant)(target)
+    if memory.in_memory:
+        raise SwdError(f"{memory.path} cannot be written: nothing was changed in it", errno=errno.EROFS)
     return targets

@@ -9,6 +9,7 @@ still be read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -235,12 +236,12 @@ class Registry:
         _log.warning(
             "the registry %s cannot be used (%s): what is learned now is forgotten when this process ends", path, error
         )
-        try:
-            with closing(_connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-                _check_version(db)
-                self._memory = "\n".join(db.iterdump()) if _version(db) == VERSION else _dump_of_empty()
-        except (sqlite3.Error, OSError):  # neither can it be read, which the warning has said
-            self._memory = _dump_of_empty()
+        self._memory = _dump_of_empty()
+        # Even a reader needs room for the shared memory of WAL: where there is none, the file as it stands must do.
+        for mode in ("mode=ro", "mode=ro&immutable=1"):
+            with contextlib.suppress(sqlite3.Error, OSError):
+                self._memory = _dump(f"{path.absolute().as_uri()}?{mode}")
+                return
 
 
 def _on_file(path: Path, work: Callable[[sqlite3.Connection], _T], write: bool) -> _T:
@@ -301,6 +302,12 @@ def _on_empty(work: Callable[[sqlite3.Connection], _T]) -> _T:
     with closing(_connect(":memory:")) as db:
         _migrate(db)
         return work(db)
+
+
+def _dump(uri: str) -> str:
+    with closing(_connect(uri, uri=True)) as db:
+        _check_version(db)
+        return "\n".join(db.iterdump()) if _version(db) == VERSION else _dump_of_empty()
 
 
 def _dump_of_empty() -> str:

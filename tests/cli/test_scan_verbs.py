@@ -56,6 +56,10 @@ def test_a_target_that_refuses_is_said_on_stderr_and_listed(ctl: Ctl, server: Ta
     ended = ctl("scan", str(server.portal), "--json")
     assert ended.status == 0
     assert {unit["target"] for unit in json.loads(ended.out)} == {NAME}
+    warnings = [json.loads(line)["warning"] for line in ended.err.splitlines()]
+    assert [LOCKED in warning for warning in warnings] == [True]
+    said = ctl("scan", str(server.portal)).err.splitlines()
+    assert [line.startswith(f"swdctl: WARNING {LOCKED} at ") for line in said] == [True]
     listed = json.loads(ctl("list", "--json").out)
     assert set(listed) == {"file", "discovery_addresses", "targets", "units"}
     assert listed["discovery_addresses"] == [str(server.portal)]
@@ -121,3 +125,17 @@ def test_a_device_is_read_by_its_hardware_path(ctl: Ctl, server: TargetServer) -
     assert ctl("info", "255/0/0.1.0.2").status == 0
     assert json.loads(ctl("info", "255/0/0.1.0.2", "--json").out)["block_size"] == 4096
     assert ctl("info", "255/0/9.0.0.0").status == errno.ENXIO
+
+
+def test_a_registry_that_cannot_be_written_is_told_and_nothing_is_claimed(ctl: Ctl, server: TargetServer) -> None:
+    """As on a full disk: the login works, and says that it is not kept; a logout that changes nothing fails."""
+    dev = f"iscsi://{server.portal}/{NAME}/0"
+    state = Path(os.environ["SWD_STATE_DIR"])
+    (state / "registry.sqlite3").mkdir()
+    ended = ctl("login", dev)
+    assert (ended.status, "NOT kept as wanted" in ended.out) == (0, True)
+    assert "registry" in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert [proof["remembered"] for proof in json.loads(ctl("login", dev, "--json").out)] == [False]
+    ended = ctl("logout", dev)
+    assert (ended.status, ended.out) == (errno.EROFS, "")

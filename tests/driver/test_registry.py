@@ -223,6 +223,75 @@ def test_a_locked_file_holds_up_nobody_and_its_content_is_still_known(
     assert len(Registry(path).instances()) == 1
 
 
+SMALL = """
+set -e
+mount -t tmpfs -o size=256k swd-test "$1" || exit 99
+"$2" -c "$3" "$1/registry.sqlite3" fill
+dd if=/dev/zero of="$1/full" bs=4k 2>/dev/null || true
+exec "$2" -c "$3" "$1/registry.sqlite3" use
+"""
+ON_SMALL = """
+import sys
+from pathlib import Path
+from swd.driver.registry import Registry
+from swd.values import Portal
+memory = Registry(Path(sys.argv[1]))
+if sys.argv[2] == "fill":
+    memory.instance("iqn.2026-01.org.example:kept", Portal("h", 1))
+else:
+    print(len(memory.instances()), memory.instance("iqn.2026-01.org.example:kept", Portal("h", 1)))
+    print(memory.instance("iqn.2026-01.org.example:new", Portal("h", 2)), memory.in_memory)
+"""
+
+
+@pytest.mark.netns  # who may make namespaces may mount
+def test_on_a_full_disk_what_was_known_is_known(tmp_path: Path) -> None:
+    """There is no room for the shared memory that even a reader of WAL needs."""
+    command = ["unshare", "-m", "sh", "-c", SMALL, "sh", str(tmp_path), sys.executable, ON_SMALL]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": HOME}, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "1 0\n1 True\n", done.stderr
+    assert done.stderr.count("\n") == done.stderr.count("cannot be used") == 1
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from swd.driver.registry import Registry
+from swd.values import Portal
+memory, n = Registry(Path(sys.argv[1])), 0
+while True:
+    n += 1
+    print(n, memory.instance("iqn.2026-01.org.example:k", Portal(sys.argv[2], n)), flush=True)
+"""
+
+
+def test_processes_killed_in_a_transaction_leave_all_that_they_committed(path: Path) -> None:
+    """SIGKILL wherever they are, two of them at a time, four times over; the file is whole, and nobody waits."""
+    promised: dict[tuple[str, int], int] = {}
+    for round_ in range(4):
+        names = [f"h{round_}{side}" for side in "ab"]
+        words = [[sys.executable, "-c", KILLED, str(path), name] for name in names]
+        env = {**os.environ, "PYTHONPATH": HOME}
+        writers = [subprocess.Popen(each, env=env, stdout=subprocess.PIPE, text=True) for each in words]
+        for writer in writers:
+            assert writer.stdout is not None
+            for _ in range(10 + round_):
+                assert writer.stdout.readline()
+        for name, writer in zip(names, writers, strict=True):
+            writer.kill()
+            out, _ = writer.communicate()
+            pairs = [line.split() for line in out.splitlines()[:-1]]  # the last line may be cut
+            promised.update({(name, int(n)): int(number) for n, number in pairs})
+    after = Registry(path)
+    found = {(way.portal.host, way.portal.port): way.number for way in after.instances()}
+    assert promised.items() <= found.items()
+    assert len(set(found.values())) == len(found) >= 8 * 10
+    after.instance(NAME, portal(1))
+    assert not after.in_memory
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
 # --- forks --------------------------------------------------------------------------------------------------------
 
 FORK = """

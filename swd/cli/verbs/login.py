@@ -40,9 +40,10 @@ def login(call: Call, *, names: tuple[str, ...]) -> list[Proof] | list[str]:
 def _line(proof: Proof) -> str:
     digests = [word for word, on in (("header", proof.header_digest), ("data", proof.data_digest)) if on]
     units = ", ".join(unit.identity for unit in proof.units if unit.identity) or "none"
+    wanted = "wanted from now on" if proof.remembered else "NOT kept as wanted: the registry cannot be written"
     return (
         f"{proof.target} at {proof.portal}: login works (auth {proof.auth}, digests {' '.join(digests) or 'none'}, "
-        f"units {units}); wanted from now on"
+        f"units {units}); {wanted}"
     )
 
 

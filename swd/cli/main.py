@@ -7,6 +7,7 @@ no rich and no protocol code, and a boot script's `swdctl phase begin` costs lit
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -270,7 +271,8 @@ def _report_usage(error: click.UsageError, words: Sequence[str]) -> int:
     from swd.cli.explain import Exit
 
     if "--json" not in words:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return int(Exit.USAGE)
     return _report(UsageProblem(error.format_message()), words)
 
@@ -281,7 +283,8 @@ def _report(error: BaseException, words: Sequence[str]) -> int:
 
     judged = verdict(error, verbose="--verbose" in words)
     if judged.lines and sys.stderr is not None:
-        sys.stderr.write(judged.as_json() if "--json" in words else judged.as_text())
+        with contextlib.suppress(OSError):  # a stderr that takes nothing must not change the status; `_settle` mutes it
+            sys.stderr.write(judged.as_json() if "--json" in words else judged.as_text())
     return judged.status
 
 

@@ -52,7 +52,7 @@ S = TypeVar("S", bound="Session")
 ABORT_TIMEOUT = 5.0  # seconds that an ABORT TASK may take before the session is given up
 LOGOUT_TIMEOUT = 5.0
 GAUGES = frozenset({"open_tasks", "window"})  # of the statistics: what is now, not a count
-EXIT_TIMEOUT = 0.5  # at interpreter exit
+EXIT_TIMEOUT = 0.5  # at interpreter exit, or where commands are open
 
 # Task management functions (RFC 7143 11.5.1) and the answers that mean "it is gone" (11.6.1).
 ABORT_TASK, ABORT_TASK_SET, CLEAR_TASK_SET, LUN_RESET, TARGET_WARM_RESET, TARGET_COLD_RESET = 1, 2, 4, 5, 6, 7
@@ -466,7 +466,9 @@ class Session:
         if force or self._pump.down or not self._pump.alive:
             self._shut()
         else:
-            self.logout()
+            # A command that is still open was left by Ctrl-C, or is cut off: the target may be the reason, and answer
+            # nothing else either.
+            self.logout(EXIT_TIMEOUT if self._pump.statistics()["open_tasks"] else LOGOUT_TIMEOUT)
 
     def _shut(self) -> None:
         first, self._closed = not self._closed, True

@@ -48,6 +48,10 @@ class Embedded:
         self._served.process.send_signal(signal.SIGKILL)
         self._served.process.wait()
 
+    def stop(self) -> None:
+        """It says nothing any more, and its connections stand."""
+        self._served.process.send_signal(signal.SIGSTOP)
+
     def start(self, *files: Path) -> None:
         self.files = files or self.files
         self._served = self._start(self._served.portal)
@@ -93,11 +97,11 @@ def kind() -> type[Target]:
 def target(tmp_path: Path, kind: type[Target]) -> Iterator[Callable[..., Target]]:
     with ExitStack() as stack:
 
-        def make(count: int = 1) -> Target:
+        def make(count: int = 1, size: int = SIZE) -> Target:
             paths = [tmp_path / f"lun{number}.img" for number in range(count)]
             for path in paths:
                 with path.open("wb") as file:
-                    file.truncate(SIZE)
+                    file.truncate(size)
             return kind(stack, tmp_path, *paths)
 
         yield make
@@ -236,6 +240,31 @@ def test_ctrl_c_while_the_target_is_away(target: Callable[..., Target]) -> None:
         _, complaint = reading.communicate(timeout=5)
         assert reading.returncode == -signal.SIGINT
         assert complaint.rstrip().endswith(b"KeyboardInterrupt")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_copy_ends_on_a_signal_though_the_target_is_silent(
+    target: Callable[..., Embedded], number: signal.Signals, status: int
+) -> None:
+    made = target(size=4096 * MIB)
+    with ExitStack() as stack:
+        zeros = stack.enter_context(subprocess.Popen(["cat", "/dev/zero"], stdout=subprocess.PIPE))
+        copying = subprocess.Popen(
+            [sys.executable, "-m", "swd", "copy", "-", made.url],
+            env=environment(),
+            stdin=zeros.stdout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert zeros.stdout is not None
+        zeros.stdout.close()  # `cat` ends with the only reader
+        wait_until(lambda: allocated(made.files[0]) > 8 * MIB or copying.poll() is not None)
+        made.stop()
+        started = time.monotonic()
+        copying.send_signal(number)
+        _, complaint = copying.communicate(timeout=20)
+        assert (copying.returncode, complaint) == (status, b"")
+        assert time.monotonic() - started < 3
 
 
 AWAY = """

@@ -100,6 +100,12 @@ def test_a_full_disk_is_enospc_and_one_line(spawn: Spawn, image: Path, words: tu
     assert said.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("words", [("info", "./no-such-file"), ("info", "./no-such-file", "--json"), ("no-such-verb",)])
+def test_a_full_stderr_does_not_change_the_status(spawn: Spawn, words: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full, spawn(*words, stdout=subprocess.DEVNULL, stderr=full) as child:
+        assert child.wait(timeout=20) == (errno.ENXIO if words[0] == "info" else 2)
+
+
 def test_a_read_to_a_full_stdout(spawn: Spawn, image: Path) -> None:
     with open("/dev/full", "wb") as full, spawn("read", str(image), stdout=full, stderr=subprocess.PIPE) as child:
         status, said = ended(child)

@@ -261,7 +261,8 @@ from swd.values import Portal
 memory, n = Registry(Path(sys.argv[1])), 0
 while True:
     n += 1
-    print(n, memory.instance("iqn.2026-01.org.example:k", Portal(sys.argv[2], n)), flush=True)
+    number = memory.instance("iqn.2026-01.org.example:k", Portal(sys.argv[2], n))
+    print(n, "kept in memory" if memory.in_memory else number, flush=True)  # the other may hold the lock for too long
 """
 
 
@@ -281,11 +282,11 @@ def test_processes_killed_in_a_transaction_leave_all_that_they_committed(path: P
             writer.kill()
             out, _ = writer.communicate()
             pairs = [line.split() for line in out.splitlines()[:-1]]  # the last line may be cut
-            promised.update({(name, int(n)): int(number) for n, number in pairs})
+            promised.update({(name, int(n)): int(kept[0]) for n, *kept in pairs if kept[0] != "kept"})
     after = Registry(path)
     found = {(way.portal.host, way.portal.port): way.number for way in after.instances()}
     assert promised.items() <= found.items()
-    assert len(set(found.values())) == len(found) >= 8 * 10
+    assert len(set(found.values())) == len(found) >= 40
     after.instance(NAME, portal(1))
     assert not after.in_memory
     with closing(sqlite3.connect(path)) as db:

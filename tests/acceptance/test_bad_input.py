@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from acceptance.conftest import Host, Served, serving
+from acceptance.conftest import Host, Served, environment, serving
 
 import swd
 from swd.driver import Driver
@@ -77,6 +79,16 @@ def test_offset_past_the_end(here: Host, served: Served, tmp_path: Path) -> None
     before = here.swdctl("read", served.url).stdout
     complaint(here.swdctl("write", served.url, "--offset", "7680K", "-i", str(source), "--overwrite"), errno.ENOSPC)
     assert here.swdctl("read", served.url).stdout == before, "nothing may be written of what does not fit"
+
+
+def test_eight_scans_at_once_with_one_registry_say_the_same(here: Host, served: Served) -> None:
+    command = here.command(sys.executable, "-m", "swd", "scan", served.portal, "--json")
+    scans = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) for _ in range(8)]
+    answers = [scan.communicate(timeout=60)[0] for scan in scans]
+    assert [scan.returncode for scan in scans] == [0] * 8
+    assert set(answers) == {here.swdctl("scan", "--json").stdout}
+    known = json.loads(here.swdctl("list", "--json").stdout)
+    assert [list(target["portals"]) for target in known["targets"]] == [["0"]]
 
 
 def test_unaligned_access_through_a_descriptor(served: Served) -> None:

@@ -71,14 +71,17 @@ def main() -> int:
             said = vm.run(f"NAME={NAME} PORT={port}\n{SCENARIO}", network=True, timeout=1500)
         finally:
             target.terminate()
-            target.wait(30)
-        print(said)
+            counted = target.communicate(timeout=30)[0]
+        print(f"{said}\n{counted}")
         checked = subprocess.run(["e2fsck", "-fn", str(lun)], capture_output=True, text=True)
         print(checked.stdout + checked.stderr)
         held = lun.stat().st_blocks * 512
         print(f"the file holds {held} of {lun.stat().st_size} bytes")
     steps = [len(re.findall(f"^{step} ", said, re.MULTILINE)) for step in ("COMPARED", "TRIMMED")]
-    right = steps == [4, 4] and checked.returncode == 0
+    digests = [len(re.findall(rf"{kind}Digest: {name}$", said, re.MULTILINE))
+               for kind in ("Header", "Data") for name in ("None", "CRC32C")]  # fmt: skip
+    checks = [int(count) for count in re.findall(r'_digests_checked": (\d+)', counted)]
+    right = steps == [4, 4] and digests == [1, 1, 1, 1] and len(checks) == 2 and all(checks) and checked.returncode == 0
     print("all is as it should be" if right else "WRONG")
     return 0 if right else 1
 

@@ -41,6 +41,7 @@ HOST, GUEST = "10.77.0.1", "10.77.0.2"
 TARGETS = ("iqn.2026-01.org.example:one", "iqn.2026-01.org.example:two")
 PORTS = (3260, 3261)
 INSIDE = "SWD_GUEST_BOOT"
+SWDCTL = str(Path(sys.executable).with_name("swdctl"))  # the installed one: -m swd would find this tree's sources
 
 
 def main() -> int:
@@ -162,7 +163,7 @@ def install(root: Path, *, watch: bool, story: bool) -> None:
     lines = ["[startup]", f"discover = [{portals}]", f"login = [{names}]", *(STORAGE if story else [])]
     (root / "etc/swd/swd.toml").write_text("\n".join(lines) + "\n")
     verb = ["startup", "install", "--root", str(root), "--swdctl", "/usr/local/bin/swdctl"] + ["--watch"] * watch
-    done = subprocess.run([sys.executable, "-m", "swd", *verb], capture_output=True, text=True)
+    done = subprocess.run([SWDCTL, *verb], capture_output=True, text=True)
     print(done.stdout + done.stderr)
     if done.returncode:
         raise SystemExit("startup install was refused")
@@ -218,7 +219,7 @@ def targets(work: Path) -> Iterator[None]:
             disk = work / f"disk{number}"
             disk.write_bytes(lzma.decompress((GOLDEN / f"pv{number}.xz").read_bytes()))
             verb = ["target", "serve", "--public", "--portal", f"{HOST}:{port}", "--target", name, "--lun", f"file://{disk}"]
-            served.append(subprocess.Popen([sys.executable, "-m", "swd", *verb], stdout=subprocess.PIPE, text=True))
+            served.append(subprocess.Popen([SWDCTL, *verb], stdout=subprocess.PIPE, text=True))
             stream = served[-1].stdout
             assert stream is not None
             print(f"host: {stream.readline().strip()}")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import vm
 
+SWDCTL = str(Path(sys.executable).with_name("swdctl"))  # the installed one: -m swd would find this tree's sources
 NAME = "iqn.2026-01.org.example:swd"
 SCENARIO = r"""
 set -e
@@ -64,7 +65,7 @@ def main() -> int:
         with lun.open("wb") as new:
             new.truncate(400 << 20)
         verb = ["target", "serve", "--portal", "127.0.0.1:0", "--target", NAME, "--lun", f"file://{lun}", "--json"]
-        target = subprocess.Popen([sys.executable, "-m", "swd", *verb], stdout=subprocess.PIPE, text=True)
+        target = subprocess.Popen([SWDCTL, *verb], stdout=subprocess.PIPE, text=True)
         try:
             assert target.stdout is not None
             port = _port(target)

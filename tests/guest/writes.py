@@ -32,6 +32,7 @@ import swd
 GROUPS = {"linear": ["lin", "small"], "striped": ["two", "three", "grown"], "raid0": ["plain"]}
 NOT_WRITABLE = {"raid0": ["meta"]}
 ROUNDS = 80
+SWDCTL = str(Path(sys.executable).with_name("swdctl"))  # the installed one: -m swd would find this tree's sources
 TARGET = "iqn.2026-01.org.example:swd"
 SCENARIO = """
 {library}
@@ -84,7 +85,7 @@ def devices(way: str, disks: list[Path]) -> Iterator[list[str]]:
         yield [f"file://{disk}" for disk in disks]
         return
     luns = [part for disk in disks for part in ("--lun", f"file://{disk}")]
-    verb = [sys.executable, "-m", "swd", "target", "serve", "--portal", "127.0.0.1:0", "--target", TARGET, *luns]
+    verb = [SWDCTL, "target", "serve", "--portal", "127.0.0.1:0", "--target", TARGET, *luns]
     target = subprocess.Popen([*verb, "--json"], stdout=subprocess.PIPE, text=True)
     try:
         assert target.stdout is not None
@@ -98,7 +99,7 @@ def devices(way: str, disks: list[Path]) -> Iterator[list[str]]:
 
 
 def swdctl(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "swd", *arguments], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([SWDCTL, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def write(group: str, devs: list[str], dice: random.Random) -> dict[tuple[str, str], str]:

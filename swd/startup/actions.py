@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from swd.driver import config, login, plain, registry
-from swd.driver.boot_order import BootOrder
+from swd.driver import config, filesystems, login, plain, registry, volumes
+from swd.driver.boot_order import BootOrder, Group
 from swd.driver.login import Place, Proof
 from swd.errors import NoSuchDevice, SwdError, Unsupported
 from swd.proto.portal import parse_portal
 from swd.startup.plan import DISCOVER, FILESYSTEM, GROUP, LOGIN, Step
+from swd.volumes.filesystems.probe import unclean
 
 
 def discover(portal: str) -> str:
@@ -55,29 +56,31 @@ def wanted() -> list[str]:
     return registry.host().wanted()
 
 
-def activate(step: Step) -> str:
-    raise Unsupported(f"{step.name}: volume groups are not built yet")
+def activate(group: Group, devices: Sequence[str]) -> str:
+    """Activate a volume group that lies on these DEVs; none: on the units that the registry knows."""
+    done = volumes.activate(
+        group.name, devices=list(devices) or None, partial=group.partial, writable=group.rw
+    )
+    missing = f", {len(done.missing)} missing" if done.missing else ""
+    return f"{len(done.devices)} physical volumes{missing}, {'for writing' if done.writable else 'for reading'}"
 
 
-def check(step: Step) -> str:
+def check(dev: str) -> str:
     """Look at superblock and journal. A file system that is not clean is EBUSY: its own fsck, or a mount, mends it."""
-    from swd.driver import filesystems
-    from swd.volumes.filesystems.probe import unclean
-
-    found = filesystems.check(step.name)
+    found = filesystems.check(dev)
     if found is None:
-        raise Unsupported(f"{step.name} holds no file system that swd knows")
+        raise Unsupported(f"{dev} holds no file system that swd knows")
     if found.dirty:
-        raise unclean(step.name, found)
+        raise unclean(dev, found)
     return f"{found.kind}, clean" if not found.unsupported else f"{found.kind}, which swd cannot check"
 
 
 # One call a kind, for the first pass: it has nothing to wait for, and opens no registry to find ways in.
-ATTEMPT: Final[dict[str, Callable[[Step], object]]] = {
-    DISCOVER: lambda step: discover(step.name),
-    LOGIN: lambda step: login.prove(step.name, {}),
-    GROUP: activate,
-    FILESYSTEM: check,
+ATTEMPT: Final[dict[str, Callable[[Step, BootOrder], object]]] = {
+    DISCOVER: lambda step, _order: discover(step.name),
+    LOGIN: lambda step, _order: login.prove(step.name, {}),
+    GROUP: lambda step, order: activate(step.group or Group(step.name), order.devices),
+    FILESYSTEM: lambda step, _order: check(step.name),
 }
 
 

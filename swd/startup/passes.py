@@ -6,7 +6,7 @@ quietly; what is local is done. The second comes after the first attempt at the 
 
     discover      all portals at once
     login         a target as soon as a way to it is known, all its ways at once
-    volume group  whenever one more target is up, for the last time when no login is open any more
+    volume group  on what is up, whenever that is more; for the last time when no login is open any more
     file system   when the volume group or the target that it lies on is decided
 
 so a portal that is dead delays nothing but the end of the pass. Both can be repeated at any time.
@@ -35,16 +35,16 @@ def first(order: BootOrder) -> Report:
     After the attempt there is nothing to be quiet about: then it does what pass 2 does.
     """
     if phase.current() is Phase.PRE_NETWORK:
-        refused = [error for step in steps(order, ()) if (error := _refusal(step, order.step_timeout))]
+        refused = [error for step in steps(order, ()) if (error := _refusal(step, order))]
         if refused:
             raise refused[0]
     phase.gate("startup")  # nothing may be listed
     return Report(1, second(order).steps)
 
 
-def _refusal(step: Step, timeout: float) -> NetworkNotInitialized | None:
-    jobs = Jobs(timeout)
-    jobs.add(step.name, lambda: actions.ATTEMPT[step.kind](step))
+def _refusal(step: Step, order: BootOrder) -> NetworkNotInitialized | None:
+    jobs = Jobs(order.step_timeout)
+    jobs.add(step.name, lambda: actions.ATTEMPT[step.kind](step, order))
     error = jobs.next().error
     return error if isinstance(error, NetworkNotInitialized) else None
 

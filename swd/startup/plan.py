@@ -30,6 +30,7 @@ class Step:
     result: str = OPEN
     error: SwdError | None = None
     notes: list[str] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)  # DEVs that a login has seen
     seconds: float = 0.0  # from the start of the pass to the end of the step
 
     @property

@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from swd.driver.boot_order import BootOrder
+from swd.driver.boot_order import BootOrder, Group
 from swd.driver.login import Place, Proof
 from swd.errors import SwdError
 from swd.proto.url import Dev, FaultDev, FileDev, IscsiDev, LvmDev, MemDev, parse_dev
@@ -36,9 +36,9 @@ def decided(board: Board, *kinds: str) -> bool:
     return all(step.settled for step in board.steps if step.kind in kinds)
 
 
-def up(board: Board) -> int:
-    """How many targets have been logged in to."""
-    return sum(step.kind == LOGIN and step.result in (DONE, WARNING) for step in board.steps)
+def units(board: Board) -> set[str]:
+    """The units behind the targets that have been logged in to."""
+    return {dev for step in board.steps for dev in step.units}
 
 
 class Runner:
@@ -72,7 +72,7 @@ class Once(Runner):
     def advance(self) -> None:
         if not self.tried and self.ready():
             self.tried = True
-            self.start("", lambda: actions.ATTEMPT[self.step.kind](self.step))
+            self.start("", lambda: actions.ATTEMPT[self.step.kind](self.step, self.board.order))
 
     def ended(self, key: Any, job: Ended) -> None:  # noqa: ARG002  # it has one job
         self.step.notes += [job.said]
@@ -104,12 +104,18 @@ class Login(Runner):
         self.tried[key] = job.error
         if job.error is not None:
             self.step.notes += [f"{key.portal}: {job.said}"]
-        elif not self.step.settled:
-            actions.note(key.target, None)
-            self.step.notes[:0] = [said(job.value)]
-            self.board.settle(self.step, DONE)
+        else:
+            self._proved(job.value)
         if self.step.settled and self.step.result != FAILED and any(self.tried.values()):
             self.step.result = WARNING
+
+
+    def _proved(self, proof: Proof) -> None:
+        self.step.units += [f"wwid:{one.identity}" if one.strong else one.dev for one in proof.units if one.size]
+        if not self.step.settled:
+            actions.note(proof.target, None)
+            self.step.notes[:0] = [said(proof)]
+            self.board.settle(self.step, DONE)
 
 
 def said(proof: Proof) -> str:
@@ -119,21 +125,31 @@ def said(proof: Proof) -> str:
 
 
 class Groups(Runner):
-    """A volume group is tried whenever one more target is up, and for the last time when no login is open any more. One
-    that may be partial waits for that: a volume that comes a moment later is not missing.
+    """A volume group is looked for on the units of the targets that are up, again whenever there are more; and for the
+    last time, when no login is open any more, on all units that the registry knows. One that may be partial waits for
+    that: a volume that comes a moment later is not missing. Where `devices` are listed it is on those or nowhere.
     """
 
     def __init__(self, step: Step, board: Board) -> None:
         super().__init__(step, board)
-        self._seen = -1 if board.order.devices else 0
+        self._group = step.group or Group(step.name)
+        self._seen: set[str] = set()
         self._last = False
 
     def advance(self) -> None:
-        last = decided(self.board, DISCOVER, LOGIN)
-        now, patient = up(self.board), self.step.group is not None and self.step.group.partial
-        if not self.running and ((last and not self._last) or (now > self._seen and not patient)):
-            self._seen, self._last = now, last
-            self.start("", lambda: actions.ATTEMPT[GROUP](self.step))
+        if self.running:
+            return
+        devices = set(self.board.order.devices) or units(self.board)
+        if decided(self.board, DISCOVER, LOGIN):
+            if not self._last:
+                self._last = True
+                self._try(self.board.order.devices)
+        elif devices > self._seen and not self._group.partial:
+            self._seen = devices
+            self._try(sorted(devices))
+
+    def _try(self, devices: Sequence[str]) -> None:
+        self.start("", lambda: actions.activate(self._group, devices))
 
     def ended(self, key: Any, job: Ended) -> None:  # noqa: ARG002  # one job at a time
         if job.error is None or self._last:
@@ -148,14 +164,15 @@ class FileSystems(Once):
         dev: Dev = parse_dev(self.step.name)
         while isinstance(dev, FaultDev):
             dev = dev.on
-        if isinstance(dev, LvmDev):
-            return self._decided(GROUP, dev.vg) and decided(self.board, DISCOVER, LOGIN)
-        if isinstance(dev, IscsiDev):
-            return self._decided(LOGIN, dev.target)
-        return isinstance(dev, (FileDev, MemDev)) or decided(self.board, DISCOVER, LOGIN)
+        below = [step for step in self.board.steps if self._lies_on(dev, step)]
+        if below or isinstance(dev, (FileDev, MemDev)):
+            return all(step.settled for step in below)
+        return decided(self.board, DISCOVER, LOGIN)
 
-    def _decided(self, kind: str, name: str) -> bool:
-        return all(step.settled for step in self.board.steps if (step.kind, step.name) == (kind, name))
+    def _lies_on(self, dev: Dev, step: Step) -> bool:
+        if isinstance(dev, LvmDev):
+            return (step.kind, step.name) == (GROUP, dev.vg)
+        return isinstance(dev, IscsiDev) and (step.kind, step.name) in ((LOGIN, dev.target), (LOGIN, str(dev)))
 
 
 RUNNERS: dict[str, type[Runner]] = {DISCOVER: Once, LOGIN: Login, GROUP: Groups, FILESYSTEM: FileSystems}

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.process import Watched, run
+from support.boot import Manager, Namespace, ended
+from support.process import run
 
 from swd.cli import main
 from swd.driver import holders, phase
@@ -25,75 +26,16 @@ from swd.values import Phase
 ALONE = pytest.mark.netns
 
 
-class Manager:
-    """What systemd is to a service: a datagram socket whose address stands in NOTIFY_SOCKET."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
-        self._socket.settimeout(20)
-
-    def hear(self, wanted: str) -> str:
-        """The next message that has `wanted` in it."""
-        while wanted not in (text := self._socket.recv(4096).decode()):
-            pass
-        return text
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
     with contextlib.closing(Manager(tmp_path / "notify")) as listening:
         yield listening
 
 
-class Namespace:
-    """A network namespace with nothing in it but a loopback that is down."""
-
-    def __init__(self) -> None:
-        self._holder = subprocess.Popen(
-            ["unshare", "-n", "sh", "-c", "echo here && exec cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._holder.stdout is not None
-        assert self._holder.stdout.readline() == "here\n"
-        self.enter = ("nsenter", "-t", str(self._holder.pid), "-n")
-
-    def ip(self, *words: str) -> str:
-        return run(*self.enter, "ip", *words)
-
-    def swdctl(self, *words: str) -> str:
-        return run(*self.enter, sys.executable, "-m", "swd", *words)
-
-    def watch(self, manager: Manager) -> Watched:
-        return Watched(
-            *self.enter, sys.executable, "-m", "swd", "startup", "--watch", env={"NOTIFY_SOCKET": str(manager.path)}
-        )
-
-    def close(self) -> None:
-        self._holder.communicate()
-
-
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
     with contextlib.closing(Namespace()) as made:
         yield made
-
-
-@contextlib.contextmanager
-def ended(watcher: Watched) -> Iterator[Watched]:
-    """Whatever happens, the watcher does not outlive the test."""
-    try:
-        yield watcher
-    finally:
-        if watcher.running:
-            watcher.signal(signal.SIGKILL)
-        watcher.finish()
 
 
 def configure(**keys: str) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.process import Watched, run
+from swd.proto.portal import parse_portal
 from swd.values import Chap, Portal
 
 _ATTEMPTS = 5  # another process may take a port between our looking and tgtd's binding
@@ -135,9 +136,12 @@ class Tgtd:
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Tgtd]:
-    """tgtd on a free port of the loopback, its control socket in `folder`; stopped at the end."""
-    tgtd = _start(folder)
+def serving(folder: Path, *, portal: str | None = None, enter: tuple[str, ...] = ()) -> Iterator[Tgtd]:
+    """tgtd on a free port of the loopback, its control socket in `folder`; stopped at the end. `portal`: there instead,
+    in the network namespace that the words `enter` lead to.
+    """
+    tgtd = _start(folder) if portal is None else _try(folder, parse_portal(portal), enter)
+    assert tgtd is not None, f"tgtd does not listen on {portal}"
     try:
         yield tgtd
     finally:
@@ -163,10 +167,10 @@ def start_at(folder: Path, portal: Portal) -> Tgtd:
     raise AssertionError(f"tgtd did not get its port {portal.port} back")
 
 
-def _try(folder: Path, portal: Portal) -> Tgtd | None:
+def _try(folder: Path, portal: Portal, enter: tuple[str, ...] = ()) -> Tgtd | None:
     """None if another process has the port."""
     control = folder / "tgt"
-    words = ("tgtd", "-f", "--iscsi", f"portal={portal}")
+    words = (*enter, "tgtd", "-f", "--iscsi", f"portal={portal}")
     tgtd = Tgtd(Watched(*words, env={"TGT_IPC_SOCKET": str(control)}), portal, control)
     try:
         tgtd.process.wait_for(_READY)

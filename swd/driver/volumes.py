@@ -111,7 +111,7 @@ def summary(group: Group) -> dict[str, object]:
         "uuid": facts.uuid,
         "seqno": facts.seqno,
         "size_bytes": sum(one.extents for one in facts.physical.values()) * facts.extent_size,
-        "volumes": sum(one.visible for one in facts.logical.values()),
+        "volumes": sum(map(build.Builder(group).visible, facts.logical.values())),
         "physical": {one.uuid: _where(group, name) for name, one in facts.physical.items()},
         "missing": [facts.physical[name].uuid for name in group.missing],
         "problem": group.conflict.reason if group.conflict else "",

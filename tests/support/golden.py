@@ -31,5 +31,4 @@ def unpack(case: str, folder: Path) -> list[Path]:
 
 def losses(case: str) -> list[tuple[str, ...]]:
     """The sets of images that were hidden when volumes were read."""
-    entry = manifest()[case]
-    return sorted({tuple(one["without"]) for one in [*entry["volumes"], *entry["refused"]] if "without" in one} | {()})
+    return sorted({tuple(one["without"]) for one in manifest()[case]["volumes"]})

@@ -147,7 +147,17 @@ def test_writing_needs_rw_at_activation_and_a_volume_that_allows_it(devices: Cal
 
 
 @pytest.mark.parametrize(
-    ("case", "lv"), [("raid1", "two"), ("raid5", "ls"), ("mirror", "disk"), ("raid0", "meta"), ("pvmove", "moved")]
+    ("case", "lv"),
+    [
+        ("raid1", "two"),
+        ("raid5", "ls"),
+        ("mirror", "disk"),
+        ("raid0", "meta"),
+        ("pvmove", "moved"),
+        ("cow", "origin"),
+        ("cow", "snap4"),
+        ("thin", "small"),
+    ],
 )
 def test_what_only_the_kernel_can_keep_right_is_erofs(devices: Callable[[str], list[str]], case: str, lv: str) -> None:
     volumes.activate(case, devices=devices(case), writable=True)

@@ -42,7 +42,10 @@ from swd.volumes.lvm2.unit import VolumeUnit
 SECONDS = 10.0  # a mutant may take; it takes milliseconds
 BYTES = 256 << 20  # a mutant may read
 MEMORY = 512 << 20  # the whole run may need beyond what it began with
-CASES = ("linear", "striped", "mirror", "raid0", "raid1", "raid10", "raid5", "raid6", "stale", "stale5", "thin")
+CASES = (
+    *("linear", "striped", "mirror", "raid0", "raid1", "raid10", "raid5", "raid6"),
+    *("stale", "stale5", "halfsynced", "thin", "cow"),
+)
 HOSTILE = (b"0", b"1", b"-1", b"4294967295", b"18446744073709551615", b"99999999999999999999", b"0.5", b'"x"', b"[]")
 
 

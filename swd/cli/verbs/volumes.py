@@ -173,7 +173,7 @@ def _volumes(group: Group) -> list[Volume]:
     from swd.volumes.lvm2.build import Builder
 
     builder = Builder(group)
-    return [_described(builder, name) for name, one in sorted(group.group.logical.items()) if one.visible]
+    return [_described(builder, name) for name, one in sorted(group.group.logical.items()) if builder.visible(one)]
 
 
 def _described(builder: Any, name: str) -> Volume:

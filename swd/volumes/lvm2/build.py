@@ -55,9 +55,17 @@ class Builder:
         volume = self.group.logical.get(name)
         if volume is None:
             raise NoSuchDevice(f"volume group {self.group.name} has no logical volume {name}")
-        if not volume.visible:
+        if not self.visible(volume):
             raise NoSuchDevice(f"{self.group.name}/{name} is a part of another volume, and has no device of its own")
         return volume
+
+    def visible(self, volume: LogicalVolume) -> bool:
+        """Whether users see it. A snapshot goes by the name of its store, which LVM does not mark as visible; the
+        volume that joins store and origin has a name that nobody uses.
+        """
+        if volume.name in self.stores:
+            return True
+        return volume.visible and not any(one.type == "snapshot" for one in volume.segments)
 
     def view(self, name: str) -> Layer:
         """What reading the volume gives: of a snapshot's store, the snapshot. Raises as the layers' makers do."""

@@ -10,7 +10,7 @@ dirty only because the array went on without a leg do not count against parity: 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swd.errors import MediumError, SwdError, Unsupported
 from swd.volumes.lvm2 import superblock
@@ -86,6 +86,8 @@ def judge(name: str, legs: Sequence[Leg], shape: Shape, *, nosync: bool) -> Stat
     if not known:
         return _never_used(name, legs, shape, nosync)
     newest = max(known, key=lambda block: block.events)
+    failed = frozenset().union(*(block.failed for block in known if block.events == newest.events))
+    newest = replace(newest, failed=failed)
     _check(name, newest, len(legs), shape)
     why = [_why(index, leg, block, newest) for index, (leg, block) in enumerate(zip(legs, blocks, strict=True))]
     expected = [

@@ -59,4 +59,7 @@ def extension(name: str, sources: list[str]) -> Extension:
 
 
 modules = [extension(name, sources) for name, sources in SOURCES.items() if Path(sources[0]).exists()]
-setup(ext_modules=cythonize(modules, compiler_directives=DIRECTIVES, cache="CYTHON_CACHE_DIR" in os.environ))
+setup(
+    ext_modules=cythonize(modules, compiler_directives=DIRECTIVES, cache="CYTHON_CACHE_DIR" in os.environ),
+    data_files=[("share/man/man1", ["man/swdctl.1"])],
+)

@@ -29,7 +29,7 @@ STAMP = VENV / "swd.stamp"
 EXTRAS = "all,dev,bench"
 HINT = "performance hint"
 
-PARTS_OF_THE_BUILD = ("swd", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+PARTS_OF_THE_BUILD = ("swd", "man", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 NOT_SOURCES = {".git", ".venv", ".build", "build", "dist", "htmlcov", "__pycache__"}
 NOT_SOURCE_NAMES = (".so", ".pyc", ".egg-info", "_cache", ".hypothesis")
 

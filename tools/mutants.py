@@ -1,81 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plant a fault in a copy of the engine and see the tests find it; one after the other, for each row of MUTANTS.
+"""Plant a fault in a copy of swd and see the tests find it; one after the other, for each row of `mutant_rows.MUTANTS`.
 
-The tests of the engine are only worth what they find. Each fault is an exact replacement of text in a copy of
-`swd/_engine.pyx`; the copy is built in place and `tests/engine` runs against it. First the unchanged copy must pass.
-Status 1 if a fault survives, or if a text that is to be replaced is no longer there once.
+Tests are only worth what they find. Each fault is an exact replacement of text in a copy of the tree; then the tests
+that the row names run against it. Faults of Python come first, over the compiled modules of the installed swd; for
+those of the engine the copy is built in place. The unchanged copy must pass all of these tests before. Status 1 if a
+fault survives, or if a text that is to be replaced is no longer there once. A row takes 10 to 40 s
+on two busy cores, so all of it an hour at worst.
 
-    tools/mutants.py [WORD]     run it with a Python that has Cython, setuptools and pytest; WORD: only faults with it
+    tools/mutants.py [WORD...]  run it with a Python that has Cython, setuptools and pytest; WORD: only faults with it
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 from build import copy_clean, sources
+from mutant_rows import MUTANTS, Mutant
 
-ENGINE = "swd/_engine.pyx"
 PATIENCE = 600  # seconds for a build or a run
-
-
-class Mutant(NamedTuple):
-    """A fault by its name, and the texts to replace, each of which stands once in the engine."""
-
-    name: str
-    texts: tuple[tuple[str, str], ...]
-
-
-MUTANTS = (
-    Mutant(
-        "StatSN off by one",
-        (("if stat_sn != self.exp_stat_sn:", "if stat_sn - self.exp_stat_sn > 1:"),),
-    ),
-    Mutant(
-        "data digest skipped",
-        (("            if crc != get_digest(source + pad):", "            if crc != crc:"),),
-    ),
-    Mutant(
-        "R2T offset wrapped",
-        (("<uint64_t>offset + length > task.out_len:", "<uint32_t>(offset + length) > task.out_len:"),),
-    ),
-    Mutant(
-        "ITT reuse",
-        (("self.tasks[slot].itt != itt or self.tasks[slot].state == FREE", "self.tasks[slot].state == FREE"),),
-    ),
-    Mutant(
-        "residual ignored",
-        (
-            ("if task.underflow and task.residual != missing:", "if False:"),
-            ("if not task.underflow or task.residual < missing:", "if not task.underflow:"),
-        ),
-    ),
-    Mutant(
-        "progress ignored",
-        (("    task.deadline = min(now + task.timeout, task.limit)", "    task.limit = min(now, task.limit)"),),
-    ),
-    Mutant(
-        "progress without end",
-        (("    task.deadline = min(now + task.timeout, task.limit)", "    task.deadline = now + task.timeout"),),
-    ),
-    Mutant(
-        "a closed window waited for without end",
-        (("self.tasks[i].deadline = now + MOST_EXTENSION * self.tasks[i].timeout", "pass"),),
-    ),
-)
+PATIENCE_OF_A_TEST = 60  # seconds: what hangs has been found
+MEMORY = 4 << 30  # bytes of address space: so has what eats all of it
 
 
 def replaced(text: str, mutant: Mutant) -> str:
-    """The engine with the fault in it; ends the run if a text does not stand in it exactly once."""
+    """The file with the fault in it; ends the run if a text does not stand in it exactly once."""
     for old, new in mutant.texts:
         if text.count(old) != 1:
-            sys.exit(f"mutants: {mutant.name}: {ENGINE} has this text {text.count(old)} times, not once: {old.strip()}")
+            sys.exit(
+                f"mutants: {mutant.name}: {mutant.file} has this text {text.count(old)} times, not once: {old.strip()}"
+            )
         text = text.replace(old, new)
     return text
 
@@ -97,50 +59,86 @@ def build(tree: Path) -> None:
         sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\nmutants: the build failed")
 
 
-def verdict(tree: Path) -> tuple[bool, str]:
-    """Whether the tests of the engine passed, and the first that did not."""
-    done = run(tree, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--durations=0", "tests/engine")
+def verdict(tree: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
+    """Whether the tests passed, and the first that did not."""
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--durations=0", f"--timeout={PATIENCE_OF_A_TEST}"]
+    try:
+        done = run(tree, "-m", "pytest", *options, *tests)
+    except subprocess.TimeoutExpired:
+        return False, f"no end within {PATIENCE} s"
     if done.returncode == 0:
         return True, ""
     if done.returncode < 0:
         return False, f"a crash (signal {-done.returncode})"
-    found = re.search(r"^FAILED (.+?)(?: - |$)", done.stdout, re.MULTILINE)
-    if done.returncode != 1 or found is None:
+    found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
+    if found is None and "Timeout" in done.stdout + done.stderr:
+        return False, "a test without end"
+    if done.returncode not in (1, 2) or found is None:
         sys.exit(f"{done.stdout[-3000:]}{done.stderr[-2000:]}\nmutants: the tests did not run")
     return False, found[1]
 
 
-def prepare(tree: Path) -> str:
-    """The copy of the tree, set up for quick builds; gives the text of its engine."""
+def prepare(tree: Path) -> None:
+    """The copy of the tree, with the installed compiled modules, and set up for quick builds."""
     copy_clean(tree, sources())
+    installed = importlib.util.find_spec("swd")
+    assert installed is not None
+    for module in Path(str(installed.origin)).parent.glob("*.so"):
+        shutil.copy2(module, tree / "swd" / module.name)
     setup = tree / "setup.py"
     text = setup.read_text()
     # The flags of setup.py come after those of CFLAGS, so its own word must change.
     setup.write_text(text.replace('"-O3"', '"-O0"'))
-    return (tree / ENGINE).read_text()
+
+
+def planted(tree: Path, mutant: Mutant, text: str) -> tuple[bool, str]:
+    """The verdict on the copy with one file changed; the file is put back."""
+    place = tree / mutant.file
+    sound = place.read_text()
+    compiled = place.suffix == ".pyx"
+    place.write_text(text)
+    try:
+        if compiled:
+            build(tree)
+        return verdict(tree, mutant.tests)
+    finally:
+        place.write_text(sound)
+        if compiled:  # an older time would keep the faulty module
+            os.utime(place)
 
 
 def main() -> int:
     wanted = [mutant for mutant in MUTANTS if all(word in mutant.name for word in sys.argv[1:])]
+    compiled = [mutant for mutant in wanted if mutant.file.endswith(".pyx")]
     survivors = 0
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with tempfile.TemporaryDirectory(prefix="swd-mutants-") as folder:
         tree = Path(folder) / "swd"
-        text = prepare(tree)
-        mutated = {mutant.name: replaced(text, mutant) for mutant in wanted}
-        build(tree)
-        passed, failure = verdict(tree)
-        if not passed:
-            sys.exit(f"mutants: the engine fails its tests without any fault planted: {failure}")
-        for name, engine in mutated.items():
-            began = time.monotonic()
-            (tree / ENGINE).write_text(engine)
+        prepare(tree)
+        survivors += judge(tree, [mutant for mutant in wanted if mutant not in compiled])
+        if compiled:
             build(tree)
-            passed, failure = verdict(tree)
-            survivors += passed
-            took = f"{time.monotonic() - began:.0f} s"
-            print(f"{name:22} {'SURVIVED' if passed else 'found':9} {took:>5}  {failure}", flush=True)
+            survivors += judge(tree, compiled)
     print(f"{len(wanted) - survivors} of {len(wanted)} planted faults found")
     return 1 if survivors or not wanted else 0
+
+
+def judge(tree: Path, mutants: list[Mutant]) -> int:
+    """Plants each; the number of those that survive."""
+    if not mutants:
+        return 0
+    mutated = [(mutant, replaced((tree / mutant.file).read_text(), mutant)) for mutant in mutants]
+    passed, failure = verdict(tree, tuple(sorted({test for mutant in mutants for test in mutant.tests})))
+    if not passed:
+        sys.exit(f"mutants: swd fails its tests without any fault planted: {failure}")
+    survivors = 0
+    for mutant, text in mutated:
+        began = time.monotonic()
+        passed, failure = planted(tree, mutant, text)
+        survivors += passed
+        took = f"{time.monotonic() - began:.0f} s"
+        print(f"{mutant.name:42} {'SURVIVED' if passed else 'found':9} {took:>5}  {failure}", flush=True)
+    return survivors
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from swd.proto import recovery
 from swd.proto.fsm import MACHINES, Machine, Row
 
 HEAD = """# States
@@ -22,7 +23,7 @@ eyes or a second connection (T3, T6, T8, T18, N2, N4, N7 to N11) have no row.
 
 def text() -> str:
     """The whole page."""
-    return HEAD + "".join(f"\n{_section(machine)}" for machine in MACHINES)
+    return HEAD + "".join(f"\n{_section(machine)}" for machine in MACHINES) + _orders()
 
 
 def _section(machine: Machine) -> str:
@@ -32,6 +33,30 @@ def _section(machine: Machine) -> str:
     lines += [f"| {state} | {what} |" for state, what in machine.states.items()]
     lines += ["", "| from | event | to | label | when |", "| --- | --- | --- | --- | --- |", *map(_row, machine.rows)]
     return "\n".join(lines) + "\n"
+
+
+def _orders() -> str:
+    """What becomes of the commands that were open: `proto/recovery.py`."""
+    again = ", ".join(f"{words} (`{opcode:02X}`)" for opcode, words in recovery.REPLAYABLE.items())
+    first, longest = f"{recovery.FIRST_DELAY:g} s", f"{recovery.LONGEST_DELAY:g} s"
+    last = ", ".join(f"`{opcode:02X}`" for opcode in sorted(recovery.FLUSHES))
+    return f"""
+## Orders of the recovery
+
+swd: `proto/recovery.py`. For each command that was sent and not answered, the first line that fits:
+
+| command | becomes |
+| --- | --- |
+| its opcode is not in the list below | its caller gets `EIO`: it may have been done |
+| it was sent {recovery.MAX_REPLAYS + 1} times already | its caller gets `EIO` |
+| a flush ({last}) | sent again, after all others |
+| any other | sent again, in the old order |
+
+From loss {recovery.ONE_BY_ONE_FROM} without a completed command on they are sent one by one. The first pause is
+Time2Wait; later ones are {first}, doubled each time up to {longest}, less up to a half by chance.
+
+Sent again: {again}.
+"""
 
 
 def _diagram(machine: Machine) -> list[str]:

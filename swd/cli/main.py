@@ -19,11 +19,14 @@ from typing import Any, Final
 import click
 
 from swd.cli.call import Call, Reported, Terminated, UsageProblem
+from swd.cli.examples import EXAMPLES
 from swd.cli.table import GROUPS, VERBS, Argument, Option, Verb
 
 _EPILOG: Final = (
     "Exit status: 0, or the errno of the platform (6 ENXIO, 16 EBUSY), 2 for wrong usage, 255 for a bug in swd.\n\n"
-    "Devices: iscsi://HOST[:PORT]/TARGET/LUN, mem://SIZE, file:///PATH, or a path with a `/` in it."
+    "Devices: iscsi://HOST[:PORT]/TARGET/LUN, a hardware path 255/0/S.B.T.L, wwid:IDENTITY, mem://SIZE, file:///PATH, "
+    "or a path with a `/` in it.\n\n"
+    "Begin with `swdctl demo`, or with `swdctl discover HOST`; `swdctl VERB --help` has examples."
 )
 
 
@@ -95,7 +98,19 @@ def command(verb: Verb) -> click.Command:
 
     parameters: list[click.Parameter] = [*map(_argument, verb.arguments), *map(_option, verb.options)]
     parameters += [_OPTIONS_KEY] if verb.options_key else []
-    return click.Command(verb.name.split()[-1], callback=callback, params=[*parameters, *_common()], help=verb.help)
+    return click.Command(
+        verb.name.split()[-1],
+        callback=callback,
+        params=[*parameters, *_common()],
+        help=verb.help,
+        epilog=_examples(verb.name),
+    )
+
+
+def _examples(name: str) -> str | None:
+    """For the end of a verb's help; \\b keeps click from filling the lines."""
+    lines = EXAMPLES.get(name, ())
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None
 
 
 def _call(verb: Verb, ctx: click.Context, arguments: dict[str, Any]) -> Call:

@@ -221,7 +221,7 @@ VERBS: Final[tuple[Verb, ...]] = (
     ),
     Verb(
         "ioctl",
-        "Send a control request to a device, e.g. `BLKGETSIZE64` or `SG_IO cdb=120000006000 data_in=96`.",
+        "Send a control request to a device. `--list` names the requests; docs/ioctl.md says what they do.",
         "swd.cli.verbs.ioctl:ioctl",
         (
             Argument("dev", "[DEV]", "dev", required=False),

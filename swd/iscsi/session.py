@@ -32,8 +32,8 @@ from swd.iscsi.task import Task, result_of
 from swd.iscsi.textual import exchange
 from swd.iscsi.trace import Recorder, Tap, Trace, current
 from swd.iscsi.transport import Deadline
+from swd.proto import fsm, pdu
 from swd.proto import lun as luns
-from swd.proto import pdu
 from swd.proto.login import LoginConfig
 from swd.proto.options import Options
 from swd.proto.pdu import Opcode
@@ -322,15 +322,23 @@ class Session:
         if not error.tags:
             return
         with self._ladder:
-            if not self._is_on(error.epoch):
-                return
-            if self._pings():
-                if all(self._is_on(error.epoch) and self._abort_task(field, itt) for itt in error.tags):
-                    return
-                if self._is_on(error.epoch):
-                    self._aborts(LUN_RESET, field)
-            reason = f"{self.portal}: a command got no answer and could not be aborted: the connection is closed"
-            self._pump.cut(ConnectionLost(reason), error.epoch)
+            walk = fsm.Walk(fsm.LADDER)
+            while walk.state not in fsm.LADDER.ends:
+                if not self._is_on(error.epoch):
+                    walk.step("overtaken")
+                else:
+                    walk.step("confirmed" if self._rung(walk.state, error, field) else "not confirmed")
+            if walk.state == fsm.CUT:
+                reason = f"{self.portal}: a command got no answer and could not be aborted: the connection is closed"
+                self._pump.cut(ConnectionLost(reason), error.epoch)
+
+    def _rung(self, state: str, error: DeadlineExceeded, field: int) -> bool:
+        """Does what is to be done in this state of the ladder, and says whether the target confirmed it."""
+        if state == fsm.PINGING:
+            return self._pings()
+        if state == fsm.ABORTING:
+            return all(self._is_on(error.epoch) and self._abort_task(field, itt) for itt in error.tags)
+        return self._aborts(LUN_RESET, field)
 
     def _is_on(self, epoch: int) -> bool:
         """Whether that connection of this session's is still the one in use."""

@@ -196,6 +196,35 @@ RECOVERY: Final = Machine(
     frozenset({GIVEN_UP}),
 )
 
+# ---- a command past its deadline ----------------------------------------------------------------------------------
+
+PINGING, ABORTING, RESETTING, OVER, CUT = "NOP-Out", "ABORT TASK", "LOGICAL UNIT RESET", "over", "connection cut"
+
+LADDER: Final = Machine(
+    "deadline ladder",
+    "swd: `Session._expired` in `iscsi/session.py`; functions of RFC 7143 11.5.1. One caller climbs at a time",
+    PINGING,
+    {
+        PINGING: "a ping tells a dead connection from a dead task",
+        ABORTING: "each overdue task of the call is aborted",
+        RESETTING: "the unit is reset, which ends all tasks on it",
+        OVER: "the caller gets its error; everything else goes on",
+        CUT: "as lost (T15): the new login ends all tasks, those of other callers are sent again",
+    },
+    (
+        Row(PINGING, "confirmed", ABORTING, "", "the ping came back"),
+        Row(PINGING, "not confirmed", CUT, "", "it did not"),
+        Row(ABORTING, "confirmed", OVER, "", "function complete, or the task does not exist"),
+        Row(ABORTING, "not confirmed", RESETTING, "", "any other answer, or none"),
+        Row(RESETTING, "confirmed", CUT, "", "the connection is replaced all the same, to be certain"),
+        Row(RESETTING, "not confirmed", CUT, "", ""),
+        Row(PINGING, "overtaken", OVER, "", "the connection has been replaced meanwhile: the task is gone with it"),
+        Row(ABORTING, "overtaken", OVER, "", "as before"),
+        Row(RESETTING, "overtaken", OVER, "", "as before"),
+    ),
+    frozenset({OVER, CUT}),
+)
+
 # ---- the network phase --------------------------------------------------------------------------------------------
 
 UNSET, PRE_NETWORK, NETWORK_ATTEMPTED = "unset", "PRE_NETWORK", "NETWORK_ATTEMPTED"
@@ -222,4 +251,4 @@ PHASE: Final = Machine(
     ),
 )
 
-MACHINES: Final = (CONNECTION, SESSION, LOGIN, RECOVERY, PHASE)
+MACHINES: Final = (CONNECTION, SESSION, LOGIN, RECOVERY, LADDER, PHASE)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import schema
+from support.schema import faults
 
 from swd.driver import boot_order
 from swd.proto import options
@@ -19,7 +19,6 @@ from swd.proto import options
 Ctl = Callable[..., Any]
 NAME = "iqn.2026-01.org.example:db"
 DEV = f"iscsi://192.0.2.11/{NAME}/0"
-SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "config.schema.json"
 FILE = f"""\
 errno_profile = "11iv3"
 [all]
@@ -47,7 +46,7 @@ def answer(ctl: Ctl, *words: str) -> Any:
     done = ctl("--json", "config", *words)
     assert (done.status, done.err) == (0, "")
     record = json.loads(done.out)
-    assert list(schema.faults(record, json.loads(SCHEMA.read_text()))) == []
+    assert faults(record, "config") == []
     return record
 
 
@@ -147,4 +146,4 @@ def test_an_unknown_key_of_the_file_is_told_with_its_line(ctl: Ctl, file: Path) 
     "record", [{"key": "x"}, [{"key": 1, "value": 1, "scope": "all", "file": None, "line": None}], 3]
 )
 def test_the_schema_refuses_other_records(record: object) -> None:
-    assert list(schema.faults(record, json.loads(SCHEMA.read_text())))
+    assert faults(record, "config")

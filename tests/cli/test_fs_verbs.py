@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support import filesystems as make
+from support.schema import faults
 
 pytestmark = pytest.mark.mkfs
 
@@ -34,7 +35,9 @@ def dirty(tmp_path: Path) -> str:
 
 def told(ended: Any) -> Any:
     assert ended.status == 0, ended.err
-    return json.loads(ended.out)
+    record = json.loads(ended.out)
+    assert faults(record, "fs") == []
+    return record
 
 
 def test_detect(ctl: Callable[..., Any], image: str, dirty: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from mount_rig import remains
 from support.process import run
+from support.schema import faults
 
 from swd.driver import holders, phase
 from swd.export import kernel, mountpoints
@@ -64,6 +65,7 @@ def test_what_is_written_is_on_the_disk_and_comes_back(
 ) -> None:
     disk = lun(fstype, block_size)
     mounted = json.loads(ctl("mount", disk.dev, str(directory), "-o", "rw", "--json").out)
+    assert faults(mounted, "mount") == []
     assert (mounted["fstype"], mounted["read_only"], mounted["experimental"]) == (fstype, False, True)
     assert Path("/sys/block", Path(mounted["device"]).name, "loop/dio").read_text() == "1\n"
     assert run("blockdev", "--getss", mounted["device"]).strip() == str(block_size)
@@ -82,7 +84,7 @@ def test_what_is_written_is_on_the_disk_and_comes_back(
     with pytest.raises(OSError) as caught:
         (directory / "f0").write_bytes(b"")
     assert caught.value.errno == errno.EROFS
-    assert ctl("umount", disk.dev).status == 0  # by the DEV
+    assert faults(json.loads(ctl("umount", disk.dev, "--json").out), "umount") == []  # by the DEV
     assert remains() == []
     assert holders.living() == []
 

@@ -109,6 +109,7 @@ ONE_WAY_CASES: dict[str, tuple[Script, tuple[type[SwdError], int]]] = {
     "challenge-base64-without-padding": (challenged(CHAP_C="0bQUI"), BROKEN),
     "challenge-base64-with-stray-bits": (challenged(CHAP_C="0bQUJ="), BROKEN),
     "challenge-of-1025-bytes": (challenged(CHAP_C=LONG), BROKEN),
+    "challenge-of-1026-bytes-in-base64": (challenged(CHAP_C="0b" + "ABCD" * 342), BROKEN),
 }
 
 
@@ -145,6 +146,14 @@ def test_every_form_of_a_challenge_is_answered_rightly(form: str, algorithm: str
 
     with bounded(), Peer(script) as peer, connect(peer, chap=ONE_WAY) as session:
         assert session.parameters.auth == "chap"
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("sha3-256,sha256", "5"), ("sha256", "6"), ("md5", "8")])
+def test_an_algorithm_that_was_not_offered(ours: str, theirs: str) -> None:
+    """Nobody makes us weaker, nor stronger, than we are told to be."""
+    with Peer(challenged(CHAP_A=theirs)) as peer, refused(AuthenticationFailed, errno.EACCES, "see chap_algs"):
+        connect(peer, chap=ONE_WAY, chap_algs=ours)
+    assert not any("CHAP_R" in pdu.keys for pdu in peer.of(Op.LOGIN))
 
 
 def mutual(proof: Callable[[dict[str, str], ChapPart], dict[str, str]]) -> Script:

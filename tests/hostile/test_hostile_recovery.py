@@ -19,6 +19,7 @@ import swd
 from swd.errors import AuthenticationFailed, ConnectionLost, LoginRefused, ProtocolViolation, StaleIdentity, SwdError
 
 PART = ChapPart()
+COMPARE_AND_WRITE = 0x89
 OTHER = 0x6001405CCCCCCCCCCCCCCCCCCCCCCCCC
 COMES_BACK = {"replacement_timeout": 1.5, "default_time2wait": 0, "path_settle": 0.0}
 
@@ -152,6 +153,32 @@ def test_not_one_byte_is_written_to_what_came_back(change: str) -> None:
     assert caught.value.errno in numbers
     assert seen  # there was a second login
     assert not [pdu for pdu in seen if pdu.opcode == Op.DATA_OUT or (pdu.opcode == Op.COMMAND and pdu.cdb[0] == WRITE)]
+
+
+def test_compare_and_write_is_never_sent_again() -> None:
+    """Done twice it does something else than done once; whoever asked for it is told that it may have been done."""
+    seen: list[Pdu] = []
+    again = threading.Event()
+
+    def comes_back(target: Connection) -> None:
+        target.login()
+        again.set()
+        Disk().serve(target)
+
+    def script(target: Connection) -> None:
+        if target.number:
+            counting(comes_back, seen)(target)
+            return
+        target.login()
+        dies_at(COMPARE_AND_WRITE, Disk())(target)
+
+    cdb = bytes([COMPARE_AND_WRITE, *bytes(12), 1, 0, 0])
+    with Peer(script) as peer, connect(peer, **COMES_BACK) as session:
+        with bounded(), pytest.raises(ConnectionLost, match="may have been done"):
+            session.execute(cdb, lun=0, data_out=payload(2 * BLOCK))
+        assert again.wait(5)
+        assert session.ping(b"here") == b"here"
+    assert not [pdu for pdu in seen if pdu.opcode == Op.COMMAND and pdu.cdb[0] == COMPARE_AND_WRITE]
 
 
 def test_swapped_luns_get_not_one_byte() -> None:

@@ -70,6 +70,20 @@ def test_a_wrong_answer(mistake: str) -> None:
         assert not session.alive
 
 
+@pytest.mark.parametrize("mistake", ["with-data", "final"])
+def test_an_answer_before_our_text_has_ended(mistake: str) -> None:
+    def script(target: Connection) -> None:
+        target.login(MaxRecvDataSegmentLength="512")
+        request = target.expect(Op.TEXT)
+        data, final = (SOUND, False) if mistake == "with-data" else (b"", True)
+        target.send(target.text_response(request, data, final=final))
+        target.until_closed()
+
+    with Peer(script) as peer, connect(peer) as session:
+        with refused(ProtocolViolation, errno.EPROTO, "has not ended"):
+            session.text({"X-org.example.long": "x" * 1000})
+
+
 def test_an_answer_too_many_is_found_out_by_who_comes_next() -> None:
     with Peer(answering(WRONG["two-answers"])) as peer, connect(peer) as session:
         with refused(ProtocolViolation, errno.EPROTO, "not open"):

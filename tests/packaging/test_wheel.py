@@ -61,7 +61,11 @@ def test_the_wheel_holds_modules_stubs_and_licence_but_no_sources_of_extensions(
     for source in (ROOT / "swd").glob("_*.pyx"):
         assert [name for name in names if re.fullmatch(rf"swd/{source.stem}\.\S+\.so", name)], source
     assert [name for name in names if name.endswith((".c", ".h", ".pyx", ".pxd"))] == []
-    assert {name.partition("/")[0] for name in names} == {"swd", f"iscsi_swd-{swd.__version__}.dist-info"}
+    about = f"iscsi_swd-{swd.__version__}"
+    assert {name.partition("/")[0] for name in names} == {"swd", f"{about}.dist-info", f"{about}.data"}
+    assert [name for name in names if name.startswith(f"{about}.data/")] == [
+        f"{about}.data/data/share/man/man1/swdctl.1"
+    ]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
 
 

@@ -184,10 +184,22 @@ def test_an_xfs_log_that_a_crash_left_is_dirty(tmp_path: Path) -> None:
     assert look(path).dirty == ""
 
 
-@pytest.mark.parametrize("feature", ["inline_data", "mmp", "encrypt", "casefold"])
+@pytest.mark.parametrize(
+    "feature", ["inline_data", "mmp", "encrypt", "casefold", "large_dir", "fast_commit", "stable_inodes"]
+)
 def test_an_ext4_feature_that_is_not_read_right_refuses(tmp_path: Path, feature: str) -> None:
     found = look(make.ext(tmp_path / "image", "-O", feature))
     assert feature in found.unsupported
+
+
+@pytest.mark.parametrize(
+    "feature", ["ea_inode", "metadata_csum_seed", "bigalloc", "quota,project", "verity", "^filetype"]
+)
+def test_an_ext4_feature_that_is_said_to_be_read_is(tmp_path: Path, feature: str) -> None:
+    image = make.ext(tmp_path / "image", "-O", feature)
+    assert look(image).unsupported == ""
+    with filesystems.opened(str(image)) as volume:
+        assert [entry.name for entry in volume.list(volume.root())] == [b"lost+found"]
 
 
 def test_an_unknown_feature_refuses(tmp_path: Path) -> None:

@@ -108,3 +108,25 @@ def test_a_tree_on_fat(tmp_path: Path, bits: int) -> None:
         assert path.stat().st_mtime == 1_500_000_000 + 2 * n
     assert not (tmp_path / "out" / "SHORT.TXT").exists()
     assert sum(len(files) for _top, _below, files in os.walk(tmp_path / "out")) == len(names) - 1
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "ftype=1"), ("-b", "size=512"), ("-i", "size=2048")])
+def test_xfs_of_version_4(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Kernels do not mount it any more; mkfs still makes it, and fills it from a list."""
+    source, chance = tmp_path / "source", random.Random(4)
+    source.mkdir()
+    names = [f"file-with-a-rather-long-name-{n}" for n in range(200)]
+    for name in names:
+        (source / name).write_bytes(chance.randbytes(chance.choice((0, 10, 5000))))
+    lines = ["x", "0 0", "d--755 0 0", f"link l--777 0 0 {'t' * 400}", "folder d--750 3 4"]
+    lines += [*(f"{name} ---640 0 0 {source / name}" for name in names), "$", "few d--755 0 0"]
+    (tmp_path / "list").write_text("\n".join([*lines, f"one ---644 0 0 {source / names[5]}", "$", "$", ""]))
+    image = make.xfs(tmp_path / "image", "-m", "crc=0", *words, "-p", tmp_path / "list")
+    done = extracted(image, tmp_path / "out")
+    assert done.copied.failures == []
+    assert os.readlink(tmp_path / "out" / "link") == "t" * 400
+    assert sorted(os.listdir(tmp_path / "out" / "folder")) == sorted(names)
+    for name in names:
+        assert (tmp_path / "out" / "folder" / name).read_bytes() == (source / name).read_bytes()
+    assert (tmp_path / "out" / "few" / "one").read_bytes() == (source / names[5]).read_bytes()
+    assert (tmp_path / "out" / "folder").stat().st_mode & 0o7777 == 0o750

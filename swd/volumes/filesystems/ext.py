@@ -40,11 +40,13 @@ INCOMPAT: Final[dict[int, tuple[str, bool]]] = {
     0x400: ("ea_inode", True),
     0x1000: ("dirdata", False),
     0x2000: ("metadata_csum_seed", True),
-    0x4000: ("large_dir", True),
+    0x4000: ("large_dir", False),
     0x8000: ("inline_data", False),  # the reader gives wrong bytes for small files
     0x10000: ("encrypt", False),
     0x20000: ("casefold", False),
 }
+# Of the features that any kernel may ignore, the ones that the reader does not know and refuses.
+COMPAT_REFUSED: Final[dict[int, str]] = {0x200: "sparse_super2", 0x400: "fast_commit", 0x800: "stable_inodes"}
 # Read-only features do not matter to who only reads, but for these.
 RO_COMPAT: Final[dict[int, str]] = {0x200: "bigalloc", 0x4000: "replica", 0x100: "quota"}
 RO_REFUSED: Final = 0x4000
@@ -81,7 +83,7 @@ def parse(look: Look) -> FileSystem | None:
         free_bytes=min(free, blocks) * block_size,
         files=max(inodes - free_inodes, 0),
         dirty=_dirty(_u16(raw, 58), incompat, ro_compat),
-        unsupported=_unsupported(incompat, ro_compat) or _too_long(blocks * block_size, look.size),
+        unsupported=_unsupported(compat, incompat, ro_compat) or _too_long(blocks * block_size, look.size),
         mark=look.mark(),
     )
 
@@ -105,10 +107,11 @@ def _dirty(state: int, incompat: int, ro_compat: int) -> str:
     return ""
 
 
-def _unsupported(incompat: int, ro_compat: int) -> str:
+def _unsupported(compat: int, incompat: int, ro_compat: int) -> str:
     bad = [
         INCOMPAT.get(bit, (f"0x{bit:x}", False))[0] for bit in _bits(incompat) if not INCOMPAT.get(bit, ("", False))[1]
     ]
+    bad += [name for bit, name in COMPAT_REFUSED.items() if compat & bit]
     bad += [RO_COMPAT.get(bit, f"0x{bit:x}") for bit in _bits(ro_compat & RO_REFUSED)]
     return f"feature {', '.join(bad)}" if bad else ""
 

@@ -176,6 +176,23 @@ def test_what_is_not_clean_is_refused_with_the_next_step(tmp_path: Path, name: s
         assert probe.demand(disk, "DEV", dirty=True).dirty
 
 
+@pytest.mark.parametrize(("byte", "value"), [(9, 0x01), (8, 0x69), (-512 + 43, 2), (-512 + 7, 2)])
+def test_an_xfs_log_that_ends_in_anything_but_an_unmount_is_dirty(tmp_path: Path, byte: int, value: int) -> None:
+    """The one record of a new log, with another flag, another client, more operations, of another round."""
+    path = make.xfs(tmp_path / "image")
+    with path.open("rb") as file:
+        raw = file.read(512)
+        start, bits = int.from_bytes(raw[48:56], "big"), raw[124]
+        log = ((start >> bits) * int.from_bytes(raw[84:88], "big") + (start & (1 << bits) - 1)) * 4096
+        file.seek(log)
+        header = file.read(1024)
+    assert header[:4] == bytes.fromhex("feedbabe")
+    assert header[512 + 8 : 512 + 10] == b"\xaa\x20"
+    assert look(path).dirty == ""
+    make.patched(path, (log + 512 + byte, bytes([value])))
+    assert "log must be replayed" in look(path).dirty
+
+
 def test_an_xfs_log_that_a_crash_left_is_dirty(tmp_path: Path) -> None:
     """Made by the kernel: files written, then the file system was shut down under them (xfs_io -x -c shutdown)."""
     path = make.unpacked("xfs-dirty-log.img", tmp_path)

@@ -2,8 +2,8 @@
 """File trees in images that the kernel's own file systems wrote, and what `swdctl fs get -r` makes of them. As root.
 
     tools/fs_trees.py golden            write tests/golden/*.img.xz with their manifests anew
-    tools/fs_trees.py full FOLDER       10,000 files, deep paths, links, holes, 5 GiB: every kind, compared by checksums
-                                        and metadata; the log goes to standard output
+    tools/fs_trees.py full FOLDER [KIND...]     10,000 files, deep paths, links, holes, 5 GiB: every kind, compared by
+                                                checksums and metadata; the log goes to standard output
 
 The truth is what the kernel (FUSE for NTFS, mtools for FAT) says of the mounted tree, taken by `manifest`.
 """
@@ -11,6 +11,7 @@ The truth is what the kernel (FUSE for NTFS, mtools for FAT) says of the mounted
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import lzma
@@ -213,6 +214,10 @@ IMAGES: dict[str, tuple[tuple[str, ...], int]] = {  # name -> mkfs, MiB
 }
 
 
+# Extents in a tree of three levels, which libfsxfs does not follow, and says so.
+REFUSED = {"xfs-1k": {"fragments"}}
+
+
 def make_image(
     name: str, image: Path, mount: Path, fill: Callable[[bytes], None], mebibytes: int | None = None
 ) -> dict[str, Any]:
@@ -264,10 +269,16 @@ def differences(truth: dict[str, dict[str, Any]], got: dict[str, dict[str, Any]]
     return sorted(lines)
 
 
-def get(image: Path, to: Path) -> float:
+def get(image: Path, to: Path, refused: set[str] | None = None) -> float:
+    """`refused`: files that shall not come out, with EOPNOTSUPP; all others shall."""
     shutil.rmtree(to, ignore_errors=True)
     began = time.monotonic()
-    run(ROOT / ".venv/bin/swdctl", "fs", "get", "-r", "--owner", image, "/", "-o", to)
+    command = [ROOT / ".venv/bin/swdctl", "fs", "get", "-r", "--owner", "--verbose", image, "/", "-o", to]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace")
+    if done.returncode != (errno.EOPNOTSUPP if refused else 0):
+        sys.exit(f"status {done.returncode}: {done.stderr[-800:]}")
+    for name in refused or ():
+        print(f"    refused: {next(line for line in done.stderr.splitlines() if f': {name}: ' in line)}")
     return time.monotonic() - began
 
 
@@ -280,10 +291,12 @@ def report(name: str, truth: dict[str, Any], out: Path, seconds: float, ignored:
     return len(wrong)
 
 
-def full(work: Path) -> int:
+def full(work: Path, kinds: list[str]) -> int:
     commit = run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
     print(f"commit {commit}, Linux {platform.release()}, Python {platform.python_version()}", flush=True)
-    wrong = sum(full_kernel(work, name) for name in IMAGES) + full_ntfs(work) + full_fat(work)
+    wrong = 0
+    for kind in kinds or [*IMAGES, "ntfs", "fat"]:
+        wrong += full_kernel(work, kind) if kind in IMAGES else {"ntfs": full_ntfs, "fat": full_fat}[kind](work)
     print(f"{wrong} differences" if wrong else "all the same")
     return wrong
 
@@ -297,7 +310,9 @@ def full_kernel(work: Path, name: str) -> int:
         make_tree(top, files=files, deep=300, large=large, unix=True, chance=random.Random(name))
 
     truth = make_image(name, image, work / "mnt", fill, None if small else 2048)
-    seconds = get(image, work / "out")
+    refused = REFUSED.get(name, set())
+    seconds = get(image, work / "out", refused)
+    truth = {path: entry for path, entry in truth.items() if path not in refused}
     # What was allocated and never written is a hole to whoever reads it: `data` is judged apart.
     wrong = report(name, truth, work / "out", seconds, {"data"}) + kept_holes(truth, work / "out")
     image.unlink()
@@ -358,7 +373,7 @@ def main() -> None:
     if sys.argv[1] == "golden":
         golden(work)
     else:
-        sys.exit(1 if full(work) else 0)
+        sys.exit(1 if full(work, sys.argv[3:]) else 0)
 
 
 if __name__ == "__main__":

@@ -239,7 +239,7 @@ def boot(work: Path, image: Path, *, network: bool) -> tuple[str, str]:
     (overlay / "init").chmod(0o755)
     initrd.pack(overlay, work / "overlay.cpio")
     (work / "initrd").write_bytes(small.read_bytes() + (work / "overlay.cpio").read_bytes())
-    settings = "console=ttyS0 panic=-1 mitigations=off systemd.log_target=console systemd.log_color=no"
+    settings = "console=ttyS0 panic=-1 mitigations=off no_timer_check systemd.log_target=console systemd.log_color=no"
     settings += " systemd.show_status=yes systemd.default_timeout_start_sec=900 systemd.journald.forward_to_kmsg=no"
     command = [*vm.machine(1024), "-kernel", str(kernel), "-initrd", str(work / "initrd"), "-append", settings]
     command += ["-serial", f"file:{console}", "-serial", f"file:{report}", *vm.disk(image), "-snapshot"]

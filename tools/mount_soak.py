@@ -47,6 +47,7 @@ def main() -> int:
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     say(f"swd {commit.stdout.strip() or 'of no commit'}, {now}, kernel {os.uname().release}, {os.cpu_count()} cores")
     status = 0
+    os.chdir("/")  # programs that are started here shall find the installed swd, not the sources
     for fstype in options.fs.split(","):
         with tempfile.TemporaryDirectory(prefix="swd-mount-soak-") as name, contextlib.ExitStack() as stack:
             home = Path(name)
@@ -127,9 +128,10 @@ def _one(stack: contextlib.ExitStack, home: Path, fstype: str, options: argparse
     say(f"faults                {faults} kills of the target")
     say(f"process behind it     {_memory(pid)}")
     say(f"its log               {_log(home)}")
-    say(f"fstrim                {run('fstrim', '-v', str(directory), timeout=PATIENCE).strip().rpartition(': ')[2]}")
-    Path("/proc/sys/vm/drop_caches").write_text("3")
     sums = _sums(directory)
+    say(f"fstrim                {run('fstrim', '-v', str(directory), timeout=PATIENCE).strip().rpartition(': ')[2]}")
+    if _sums(directory) != sums:
+        raise Failure("the sums differ after fstrim")
     ctl("umount", str(directory))
     run(*CHECK[fstype], str(image_of()), timeout=PATIENCE)
     say(f"{CHECK[fstype][0]:<22}clean")
@@ -306,6 +308,9 @@ def _log(home: Path) -> str:
 
 
 def _sums(directory: Path) -> dict[str, str]:
+    """The sums of all files, as they are on the disk: nothing of them is in a cache when they are read."""
+    run("sync", "-f", str(directory), timeout=PATIENCE)
+    Path("/proc/sys/vm/drop_caches").write_text("1")
     found = {}
     for path in sorted(directory.glob("*.*")):
         with path.open("rb") as file:

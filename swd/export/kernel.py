@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ from typing import Final
 from swd.driver import host
 from swd.errors import SwdError, Unsupported
 
+LETTING_GO: Final = 5.0  # seconds that the kernel may take for what it does in the background
+_PAUSE: Final = 0.02
 PROGRAMS: Final = ("losetup", "blkid")
 SECONDS: Final = 60  # losetup and blkid read a few blocks; the session below has its own, shorter, time-outs
 
@@ -102,7 +105,10 @@ def detach(device: str) -> None:
     if done.returncode and backing(device):
         why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise SwdError(f"{device} could not be detached: {why}", errno=errno.EBUSY)
-    if backing(device):  # detached as soon as the last one closes it
+    deadline = time.monotonic() + LETTING_GO
+    while backing(device) and time.monotonic() < deadline:  # detached as soon as the last one (udev, blkid) closes it
+        time.sleep(_PAUSE)
+    if backing(device):
         raise SwdError(f"{device} is still in use: `fuser -v {device}` says by whom", errno=errno.EBUSY)
 
 
@@ -138,9 +144,20 @@ def mount(device: str, folder: str, fstype: str, flags: int, data: str) -> None:
     _call("mount", device.encode(), os.fsencode(folder), fstype.encode(), ctypes.c_ulong(flags), os.fsencode(data))
 
 
-def umount(folder: str) -> None:
-    """umount2(2), no symbolic link followed; OSError as the kernel gives it. It waits until all is written."""
-    _call("umount2", os.fsencode(folder), _NOFOLLOW)
+def umount(folder: str, patience: float = 0.0) -> None:
+    """umount2(2), no symbolic link followed; OSError as the kernel gives it. It waits until all is written.
+
+    `patience`: for how many seconds EBUSY is not yet the last word, as the kernel lets go of files in the background.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            _call("umount2", os.fsencode(folder), _NOFOLLOW)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE)
 
 
 def sync_file_system(folder: str) -> None:

@@ -100,10 +100,11 @@ def claim(dev: str, directory: str, *, writable: bool) -> Record:
         try:
             folder.mkdir(mode=0o700)
             (folder / FUSE).mkdir(mode=0o700)
+            record = Record(str(folder), dev, directory, writable)
+            record.save()
         except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
             raise SwdError(f"cannot make {folder}: {error.strerror}", errno=error.errno) from error
-        record = Record(str(folder), dev, directory, writable)
-        record.save()
     return record
 
 

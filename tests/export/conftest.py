@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from mount_rig import MKFS, SIZE, Lun
+from mount_rig import MKFS, SIZE, Lun, loops
 from support.process import run
 
 from swd.cli import main
@@ -54,10 +54,14 @@ def directory(tmp_path: Path) -> Iterator[Path]:
     place.mkdir()
     yield place
     for record in mountpoints.all_of_them():
-        for folder in (record.directory, record.fuse):
-            while kernel.is_mount(folder):
-                subprocess.run(["umount", "-l", folder], check=True)
-        if record.device and kernel.backing(record.device) == record.file:
-            subprocess.run(["losetup", "--detach", record.device], check=True)
-        if record.alive():
+        if record.alive():  # first: who then waits for it gets an error
             os.kill(record.pid, signal.SIGKILL)
+        _away(record.directory)
+        for loop in loops():  # by the file behind it, which has no name any more once FUSE is gone
+            subprocess.run(["losetup", "--detach", f"/dev/{loop}"], check=True)
+        _away(record.fuse)
+
+
+def _away(folder: str) -> None:
+    while kernel.is_mount(folder):
+        subprocess.run(["umount", "-l", folder], check=True)

@@ -45,13 +45,14 @@ class Lun:
         run(*CHECK[self._fstype], str(self.image), timeout=60)
 
 
+def loops() -> list[str]:
+    """Loop devices over the FUSE files of this test's mounts."""
+    runtime, found = os.environ["SWD_RUNTIME_DIR"], Path("/sys/block").glob("loop*/loop/backing_file")
+    return [path.parent.parent.name for path in found if path.read_text().startswith(runtime)]
+
+
 def remains() -> list[str]:
-    """What mounts of this test have left on the host: mounts, loop devices, records."""
+    """What mounts of this test have left on the host: loop devices, mounts, records."""
     runtime = os.environ["SWD_RUNTIME_DIR"]
-    loops = [
-        str(path.parent.parent.name)
-        for path in Path("/sys/block").glob("loop*/loop/backing_file")
-        if path.read_text().startswith(runtime)
-    ]
-    places = [place for place, _, source in kernel.mounts() if place.startswith(runtime)]
-    return [*loops, *places, *(str(path) for path in Path(runtime).glob("mounts/[0-9]*"))]
+    places = [place for place, _, _ in kernel.mounts() if place.startswith(runtime)]
+    return [*loops(), *places, *(str(path) for path in Path(runtime).glob("mounts/[0-9]*"))]

@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 from mount_rig import remains
-from support.process import run
+from support.process import Watched, run
 from support.schema import faults
 
 from swd.driver import holders, phase
@@ -47,6 +49,13 @@ def fill(folder: Path, files: int = 3, size: int = 2 * MIB + 777) -> dict[str, s
 
 def sums_of(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("f*")}
+
+
+# The background job of a shell ignores SIGINT, and so does what it starts.
+HEEDFUL = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from swd.cli.main import main; sys.exit(main())"
+)
 
 
 def has_sys_resource() -> bool:
@@ -212,6 +221,24 @@ def test_umount_says_when_not_all_is_safe(lun: Lun, ctl: Ctl, directory: Path) -
     assert "is unmounted, but" in ended.err
     assert "not all that was written is on the disk" in ended.err
     assert remains() == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_mount_that_is_ended_while_it_logs_in(ctl: Ctl, directory: Path, number: int, status: int) -> None:
+    """It undoes what it did; and what it could not undo itself, `umount` does."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dev = f"iscsi://127.0.0.1:{silent.getsockname()[1]}/iqn.2026-01.org.example:db/0"
+        child = Watched(sys.executable, "-c", HEEDFUL, "mount", dev, str(directory))
+        with silent.accept()[0]:  # the process behind the mount wants to log in
+            pid = the_record().pid
+            child.signal(number)
+            assert child.finish() == status
+            if number == signal.SIGKILL:
+                assert remains() != []
+                assert ctl("umount", str(directory)).status == 0
+            assert remains() == []
+            assert holders.living() == []
+            assert not Path(f"/proc/{pid}/stat").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
 
 
 @pytest.mark.parametrize("step", ["attach", "content", "mount"])

@@ -14,7 +14,7 @@ from support.process import environment
 @pytest.mark.fuse
 @pytest.mark.slow
 def test_what_fio_wrote_under_a_memory_limit_comes_back(root: Path) -> None:
-    words = ("--seconds", "5", "--fs", "ext4", "--memory", "48", "--files", "96", "--fault", "2")
+    words = ("--seconds", "3", "--fs", "ext4", "--memory", "48", "--files", "96", "--fault", "2")
     command = [sys.executable, str(root / "tools" / "mount_soak.py"), *words]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr

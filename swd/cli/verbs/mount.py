@@ -13,7 +13,8 @@ from swd.cli.call import Call, Reported, UsageProblem
 from swd.startup import placement
 
 if TYPE_CHECKING:
-    from swd.export.mounting import Mounted, Unmounted
+    from swd.export.mounting import Mounted
+    from swd.export.unmounting import Unmounted
 
 EXPERIMENTAL = "writing through the kernel is experimental: keep a copy of what matters"
 
@@ -49,14 +50,14 @@ def _lines(mounted: Mounted) -> list[str]:
 
 def umount(call: Call, *, name: str | None, all: bool) -> Unmounted | list[Unmounted] | list[str]:
     """Raises after cleaning up if not all that was written is safe; of several, the first that failed."""
-    from swd.export import mounting
+    from swd.export import unmounting
 
     if all == (name is not None):
         raise UsageProblem("umount takes the directory or the DEV of a mount, or --all")
     if name is not None:
-        one = mounting.umount(name)
+        one = unmounting.umount(name)
         return one if call.json else [_off(one)]
-    done, failures = mounting.umount_all()
+    done, failures = unmounting.umount_all()
     record = done if call.json else [_off(one) for one in done]
     if failures:
         raise Reported(record, failures[0])

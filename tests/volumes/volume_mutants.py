@@ -42,6 +42,7 @@ from swd.volumes.lvm2.unit import VolumeUnit
 SECONDS = 10.0  # a mutant may take; it takes milliseconds
 BYTES = 256 << 20  # a mutant may read
 MEMORY = 512 << 20  # the whole run may need beyond what it began with
+FRONT = (1 << 20) + 4096  # bytes of a disk that hold its label and its metadata areas
 CASES = (
     *("linear", "striped", "mirror", "raid0", "raid1", "raid10", "raid5", "raid6"),
     *("stale", "stale5", "halfsynced", "thin", "cow"),
@@ -77,6 +78,16 @@ class Case:
     text: bytes
     spots: list[tuple[int, int, int]] = field(default_factory=list)  # (disk, offset, length)
     nodes: list[tuple[int, int]] = field(default_factory=list)  # (disk, offset) of blocks of a pool's metadata
+    work: list[bytearray] = field(default_factory=list)  # the images, changed by the mutant of the moment
+
+    def restored(self) -> list[bytearray]:
+        """The images as they were: what a mutation may have touched is put back."""
+        if not self.work:
+            self.work = [bytearray(image) for image in self.images]
+        places = [(disk, 0, FRONT) for disk in range(len(self.images))]
+        for disk, offset, length in [*places, *self.spots, *((disk, offset, 4096) for disk, offset in self.nodes)]:
+            self.work[disk][offset : offset + length] = self.images[disk][offset : offset + length]
+        return self.work
 
 
 def load(folder: Path) -> list[Case]:
@@ -278,7 +289,7 @@ def mutants(cases: list[Case], seed: int) -> Iterator[tuple[int, str, Case, list
         kind = list(KINDS)[number % len(KINDS)]
         able = [case for case in cases if kind != "thin" or case.nodes] or cases
         case = chance.choice([one for one in able if kind != "array" or one.spots] or able)
-        images = [bytearray(image) for image in case.images]
+        images = case.restored()
         for _ in range(chance.randint(1, 2)):
             KINDS[kind](chance, case, images)
         yield number, kind, case, images, chance

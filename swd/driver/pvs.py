@@ -19,8 +19,8 @@ from swd.driver import devsw
 from swd.driver.errnos import During, translated
 from swd.driver.row import Unit, Wanted
 from swd.driver.rows.file import File
-from swd.errors import NetworkNotInitialized, NoSuchDevice, SwdError
-from swd.proto.url import Dev, FileDev, parse_dev
+from swd.errors import InvalidArgument, NetworkNotInitialized, NoSuchDevice, SwdError
+from swd.proto.url import Dev, FileDev, LvmDev, parse_dev
 from swd.scsi.unit import LogicalUnit
 from swd.volumes import partitions
 from swd.volumes.lvm2 import label
@@ -84,6 +84,8 @@ class Openers:
 
     def _attach(self, text: str, number: int | None) -> tuple[Unit, Dev]:
         dev = parse_dev(text)
+        if isinstance(dev, LvmDev):  # nor does LVM, unless told to; and two groups could stand on each other
+            raise InvalidArgument(f"{dev} is a logical volume: physical volumes are not looked for on those")
         self.wanted.gate(dev)
         options = {**self.wanted.options} if number is None else {**self.wanted.options, "partition": number}
         with translated(During.OPEN, text):

@@ -21,7 +21,15 @@ from support.served import serving
 import swd
 from swd.driver import Driver, phase, registry, volumes
 from swd.driver.ioctl import Request
-from swd.errors import DeviceBusy, MediumError, NetworkNotInitialized, NoSuchDevice, StaleIdentity, SwdError
+from swd.errors import (
+    DeviceBusy,
+    InvalidArgument,
+    MediumError,
+    NetworkNotInitialized,
+    NoSuchDevice,
+    StaleIdentity,
+    SwdError,
+)
 from swd.values import Phase
 
 Images = Callable[[str], list[str]]
@@ -138,6 +146,13 @@ def test_another_group_under_the_old_name_is_estale(images: Images, tmp_path: Pa
     with pytest.raises(StaleIdentity) as caught:
         swd.open("lvm://striped/two")
     assert caught.value.errno == errno.ESTALE
+
+
+def test_a_group_does_not_stand_on_logical_volumes(images: Images) -> None:
+    volumes.activate("striped", devices=images("striped"))
+    with pytest.raises(InvalidArgument, match="is a logical volume"):
+        volumes.activate("striped", devices=["lvm://striped/two"])
+    assert digest("lvm://striped/two") == expected("striped", "two")
 
 
 def test_a_group_on_partitions(images: Images, tmp_path: Path) -> None:

@@ -48,6 +48,15 @@ class Case:
         return read(layer, 0, layer.size)
 
 
+def test_a_leg_that_is_no_volume(tmp_path: Path) -> None:
+    case = Case("raid5", tmp_path, "ls_rimage_0")
+    volume = case.group.group.logical["ls"]
+    assert isinstance(volume.segments[0].values, dict)
+    volume.segments[0].values["raids"][1] = "pv3"
+    with pytest.raises(SwdError, match="a leg that is no volume: ls_rmeta_0 pv3"):
+        case.content("ls")
+
+
 def sealed(block: bytearray, xor: int) -> bytes:
     block[:4] = struct.pack("<I", thin.checksum(bytes(block), xor))
     return bytes(block)

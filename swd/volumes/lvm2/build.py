@@ -253,6 +253,8 @@ def _raid(builder: Builder, volume: LogicalVolume, segment: Segment) -> Layer:
 
 def _leg(builder: Builder, meta: Any, image: Any) -> Leg:
     names = str(meta), str(image)
+    if not all(name in builder.group.logical for name in names):
+        raise BadText(f"volume group {builder.group.name}: a leg that is no volume: {names[0]} {names[1]}")
     if any(builder.gone(name) for name in names):
         return Leg(names[1], None, None)
     rebuild = "REBUILD" in builder.group.logical[names[1]].status

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.golden import unpack
 from support.schema import faults, schemas
 
 import swd
@@ -125,6 +126,19 @@ def test_a_host_is_started(answer: Callable[..., Any], server: TargetServer, tmp
     installed = answer("startup-install", "startup", "install", "--root", str(tmp_path), "--swdctl", "/usr/bin/swdctl")
     gone = answer("startup-install", "startup", "uninstall", "--root", str(tmp_path))
     assert gone["files"] == installed["files"] != []
+
+
+def test_what_is_on_volume_groups(answer: Callable[..., Any], tmp_path: Path) -> None:
+    devices = [word for path in unpack("linear", tmp_path) for word in ("--device", str(path))]
+    assert [group["name"] for group in answer("vg-scan", "vg", "scan", *devices)["groups"]] == ["linear"]
+    assert answer("vg", "vg", "activate", "linear", *devices)[0]["writable"] is False
+    assert answer("vg", "vg", "list") == answer("vg", "vg", "list")
+    logical = answer("vg-info", "vg", "info", "linear")["logical"]
+    assert answer("lv-list", "lv", "list", "linear") == logical
+    assert {volume["types"] for volume in logical} == {"linear"}
+    segments = [answer("lv-info", "lv", "info", f"linear/{volume['volume']}")["segments"] for volume in logical]
+    assert {segment["type"] for found in segments for segment in found} == {"linear"}
+    assert answer("vg", "vg", "deactivate", "linear")[0]["name"] == "linear"
 
 
 def test_the_story(answer: Callable[..., Any], server: TargetServer) -> None:

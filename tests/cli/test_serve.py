@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.schema import faults
 
 Ctl = Callable[..., Any]
 SECRET = "sentinel-secret-of-serve"
@@ -41,6 +42,7 @@ def test_it_serves_until_a_signal_and_counts(
     image.write_bytes(bytes(1 << 20))
     with serve(spawn, "--lun", "mem://2M", "--lun", f"file://{image}?block_size=4096", "--json") as child:
         ready = read_record(child)
+        assert faults(ready, "target-serve") == []
         assert ready["ready"] is True
         assert [one.rpartition("/")[2] for one in ready["devices"]] == ["0", "1"]
         sizes = [json.loads(ctl("info", dev, "--json").out) for dev in ready["devices"]]
@@ -49,6 +51,7 @@ def test_it_serves_until_a_signal_and_counts(
         assert ctl("write", ready["devices"][1], "-i", str(tmp_path / "data")).status == 0
         child.send_signal(number)
         counts = read_record(child)
+        assert faults(counts, "target-serve") == []
         assert child.wait(timeout=20) == status
         assert child.stderr is not None
         assert child.stderr.read() == b""

@@ -153,7 +153,7 @@ def volume(call: Call, *, name: str, device: tuple[str, ...]) -> dict[str, objec
         builder = Builder(group)
         found = builder.find(own)
         segments = [
-            {"start": one.start, "extents": one.length, "type": one.type, "on": _below(one)} for one in found.segments
+            {"start": one.start, "extents": one.length, "type": _type(one), "on": _below(one)} for one in found.segments
         ]
         return {
             **plain(_described(builder, own)),
@@ -161,6 +161,12 @@ def volume(call: Call, *, name: str, device: tuple[str, ...]) -> dict[str, objec
             "status": sorted(found.status),
             "segments": segments,
         }
+
+
+def _type(segment: Any) -> str:
+    """As LVM's own tools name it: the text on the disk has linear as striped, on one stripe."""
+    kind: str = segment.type
+    return "linear" if kind == "striped" and segment.values.get("stripe_count") == 1 else kind
 
 
 def _below(segment: Any) -> str:
@@ -188,7 +194,7 @@ def _described(builder: Any, name: str) -> Volume:
         name,
         volume.uuid,
         size,
-        ",".join(dict.fromkeys("snapshot" if name in builder.stores else one.type for one in volume.segments)),
+        ",".join(dict.fromkeys("snapshot" if name in builder.stores else _type(one) for one in volume.segments)),
         readable,
         why_not_writable(builder, volume) or "yes",
         f"lvm://{builder.group.name}/{name}",

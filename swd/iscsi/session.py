@@ -444,12 +444,12 @@ class Session:
 
     # ---- the end ------------------------------------------------------------------------------------------------
 
-    def logout(self, timeout: float = LOGOUT_TIMEOUT) -> None:
-        """Logs out (RFC 7143 11.14) and closes; a target that does not answer within `timeout` seconds is closed on
-        all the same.
+    def logout(self, timeout: float | None = None) -> None:
+        """Logs out (RFC 7143 11.14) and closes; a target that does not answer within `timeout` seconds (None: five) is
+        closed on all the same.
         """
         try:
-            self._log_out(pdu.LogoutRequest(itt=0, reason=0), timeout)
+            self._log_out(pdu.LogoutRequest(itt=0, reason=0), LOGOUT_TIMEOUT if timeout is None else timeout)
         except SwdError as error:
             self.tally.add("logout_wait_fail")
             messages.say(_log, "SWD_LOG_LOGOUT_FAILED", portal=self.portal, why=error)
@@ -476,7 +476,7 @@ class Session:
         else:
             # A command that is still open was left by Ctrl-C, or is cut off: the target may be the reason, and answer
             # nothing else either.
-            self.logout(EXIT_TIMEOUT if self._pump.statistics()["open_tasks"] else LOGOUT_TIMEOUT)
+            self.logout(EXIT_TIMEOUT if self._pump.statistics()["open_tasks"] else None)
 
     def _shut(self) -> None:
         first, self._closed = not self._closed, True

@@ -12,4 +12,4 @@ import swd.iscsi.session
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rungs of the ladder after a deadline, and a logout, take at most this long each."""
     monkeypatch.setattr(swd.iscsi.session, "ABORT_TIMEOUT", 0.3)
-    monkeypatch.setattr(swd.iscsi.session.Session.logout, "__defaults__", (0.3,))
+    monkeypatch.setattr(swd.iscsi.session, "LOGOUT_TIMEOUT", 0.3)

@@ -346,11 +346,11 @@ def full_ntfs(work: Path) -> int:
 
 def full_fat(work: Path) -> int:
     wrong, source, out = 0, work / "source", work / "out"
-    for bits, mebibytes in ((12, 8), (16, 128), (32, 512)):
+    for bits, mebibytes in ((12, 4), (16, 128), (32, 512)):
         image = work / "fat.img"
         shutil.rmtree(source, ignore_errors=True)
         source.mkdir()
-        many(os.fsencode(source), {12: 150, 16: 2000, 32: 10_000}[bits], random.Random(bits))
+        many(os.fsencode(source), {12: 100, 16: 2000, 32: 10_000}[bits], random.Random(bits))
         put(os.fsencode(source) + "/a folder/Grüße mit Umlaut und langem Namen.txt".encode(), b"umlaut" * 3000)
         with image.open("wb") as file:
             file.truncate(mebibytes << 20)

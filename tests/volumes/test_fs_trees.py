@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from support import filesystems as make
 
+from swd import errors
 from swd.cli.extract import Extractor
 from swd.driver.filesystems import opened
 
@@ -108,6 +109,23 @@ def test_a_tree_on_fat(tmp_path: Path, bits: int) -> None:
         assert path.stat().st_mtime == 1_500_000_000 + 2 * n
     assert not (tmp_path / "out" / "SHORT.TXT").exists()
     assert sum(len(files) for _top, _below, files in os.walk(tmp_path / "out")) == len(names) - 1
+
+
+@pytest.mark.parametrize(("bits", "mebibytes"), [(12, 8), (16, 128), (32, 36), (32, 34)])
+def test_fat_near_a_limit_is_read_right_or_refused(tmp_path: Path, bits: int, mebibytes: int) -> None:
+    """libfsfat counts clusters otherwise than the specification, and reads a FAT12 of 4081 of them as a FAT16."""
+    content = random.Random(bits).randbytes(300_000)
+    (tmp_path / "file").write_bytes(content)
+    image = make.blank(tmp_path / "image", mebibytes)
+    make.run("mkfs.fat", "-F", str(bits), *(("-s", "1") if bits == 32 else ()), image)
+    make.run("mcopy", "-i", image, tmp_path / "file", "::/file")
+    if bits == 12:
+        with pytest.raises(errors.Unsupported, match="libfsfat takes a FAT12 for another") as caught:
+            extracted(image, tmp_path / "out")
+        assert caught.value.errno == errno.EOPNOTSUPP
+        return
+    extracted(image, tmp_path / "out")
+    assert (tmp_path / "out" / "file").read_bytes() == content
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "ftype=1"), ("-b", "size=512"), ("-i", "size=2048")])

@@ -45,7 +45,7 @@ def parse(look: Look) -> FileSystem | None:
         return None
     if raw[510:512] != b"\x55\xaa":
         return None
-    shape = _shape(raw)
+    shape = shape_of(raw)
     extended = 64 if shape.bits == 32 else 36
     serial = int.from_bytes(raw[extended + 3 : extended + 7], "little")
     return FileSystem(
@@ -63,7 +63,7 @@ def parse(look: Look) -> FileSystem | None:
 def free_bytes(disk: Readable) -> int:
     """Counts the free entries of the table, which is read whole."""
     look = Look(disk)
-    shape = _shape(look.at(0, SECTOR))
+    shape = shape_of(look.at(0, SECTOR))
     free, done, end = 0, 0, shape.clusters + 2
     step = PIECE - PIECE % 3  # FAT12 packs two entries into three bytes
     while done < end:
@@ -90,7 +90,7 @@ def _zeros(raw: bytes, bits: int, entries: int, skip: int) -> int:
     return sum(not word & 0x0FFFFFFF for word in words)  # the upper four bits are not the entry's
 
 
-def _shape(raw: bytes) -> Shape:
+def shape_of(raw: bytes) -> Shape:
     sector, per_cluster, reserved, tables, root, small, _media, per_table = struct.unpack_from("<HBHBHHBH", raw, 11)
     total = small or int.from_bytes(raw[32:36], "little")
     per_table = per_table or int.from_bytes(raw[36:40], "little")

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import pyfsfat
 
-from swd.volumes.filesystems.child.base import About, Damaged, DiskFile, Held, Name, exactly
+from swd.volumes.filesystems.child.base import About, Damaged, DiskFile, Held, Name, NotRead, exactly
+from swd.volumes.filesystems.fat import shape_of
 
 ROOT: Final = 0
 READ_ONLY, VOLUME_LABEL, FOLDER = 0x01, 0x08, 0x10
 BASE_IN_LOWER_CASE, EXTENSION_IN_LOWER_CASE = 0x08, 0x10  # in byte 12 of an entry, as Windows NT has it
+FORMATS: Final = {2: 12, 3: 16, 4: 32}  # the library's numbers of the formats -> bits of a table's entry
 UNKNOWN: Final = "\ufffd"
 codecs.lookup("cp437")  # now: once its rights are gone, this process cannot load it any more
 
@@ -33,6 +35,9 @@ class FatReader:
         self._volume = pyfsfat.volume()
         self._volume.open_file_object(disk)
         self._files = Held()
+        bits = shape_of(exactly(disk, 0, 512)).bits
+        if FORMATS.get(self._volume.file_system_format) != bits:
+            raise NotRead(f"near the limits between FAT12, FAT16 and FAT32 libfsfat takes a FAT{bits} for another")
 
     def about(self, number: int) -> About:
         if number == ROOT:

@@ -26,6 +26,7 @@ A device (DEV) is
 a hardware path
 .BR 255/0/SESSION.BUS.TARGET.LUN ,
 .BR wwid:IDENTITY ,
+.BR lvm://VG/LV ,
 .BR mem://SIZE ,
 .BR file:///PATH ,
 a path with a / in it, or

@@ -95,7 +95,8 @@ def _message(error: OSError) -> str:
     if isinstance(error, errors.SwdError):
         return error.reason
     text = error.strerror or str(error)
-    return f"{error.filename}: {text}" if error.filename is not None else text
+    name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+    return f"{name}: {text}" if name is not None else text
 
 
 def _because(error: BaseException, said: str) -> str:

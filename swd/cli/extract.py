@@ -140,6 +140,12 @@ class Extractor:
             os.close(level.fd)
 
     def _make(self, folder: int, name: bytes, entry: Entry, path: tuple[bytes, ...]) -> None:
+        try:
+            self._anew(folder, name, entry, path)
+        except FileExistsError:
+            raise FileExistsError(errno.EEXIST, "it is there already; --overwrite replaces it", name) from None
+
+    def _anew(self, folder: int, name: bytes, entry: Entry, path: tuple[bytes, ...]) -> None:
         """One entry that is no directory."""
         _safe(entry, name)
         if entry.unreadable:

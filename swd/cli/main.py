@@ -22,10 +22,12 @@ from swd.cli.call import Call, Reported, Terminated, UsageProblem
 from swd.cli.examples import EXAMPLES
 from swd.cli.table import GROUPS, VERBS, Argument, Option, Verb
 
+Around = Callable[[], contextlib.AbstractContextManager[Any]]
+
 _EPILOG: Final = (
     "Exit status: 0, or the errno of the platform (6 ENXIO, 16 EBUSY), 2 for wrong usage, 255 for a bug in swd.\n\n"
-    "Devices: iscsi://HOST[:PORT]/TARGET/LUN, a hardware path 255/0/S.B.T.L, wwid:IDENTITY, mem://SIZE, file:///PATH, "
-    "or a path with a `/` in it.\n\n"
+    "Devices: iscsi://HOST[:PORT]/TARGET/LUN, a hardware path 255/0/S.B.T.L, wwid:IDENTITY, lvm://VG/LV, mem://SIZE, "
+    "file:///PATH, or a path with a `/` in it.\n\n"
     "Begin with `swdctl demo`, or with `swdctl discover HOST`; `swdctl VERB --help` has examples."
 )
 
@@ -94,7 +96,7 @@ def command(verb: Verb) -> click.Command:
 
     @click.pass_context
     def callback(ctx: click.Context, /, **arguments: Any) -> None:
-        run_verb(verb, _call(verb, ctx, arguments), arguments)
+        run_verb(verb, _call(verb, ctx, arguments), arguments, ctx.obj or contextlib.nullcontext)
 
     parameters: list[click.Parameter] = [*map(_argument, verb.arguments), *map(_option, verb.options)]
     parameters += [_OPTIONS_KEY] if verb.options_key else []
@@ -148,15 +150,16 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def run_verb(verb: Verb, call: Call, arguments: dict[str, Any]) -> None:
-    """Ask the phase gate, call the function, print its record."""
+def run_verb(verb: Verb, call: Call, arguments: dict[str, Any], around: Around = contextlib.nullcontext) -> None:
+    """Ask the phase gate, call the function inside `around()` (a trace), print its record."""
     from swd.cli.voice import speaking
 
     failure: Exception | None = None
     with speaking(verbose=call.verbose, debug=call.debug, as_json=call.json):
         gate(verb, arguments)
         try:
-            record = _function(verb.function)(call, **arguments)
+            with around():
+                record = _function(verb.function)(call, **arguments)
         except Reported as ended:
             record, failure = ended.record, ended.failure
     if record is not None:

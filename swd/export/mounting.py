@@ -58,7 +58,7 @@ def mount(
     something; EBUSY for a directory or a disk in use, or a journal that must be replayed first; EINVAL for a disk
     without a file system; and what opening the DEV raises. Nothing is left behind then.
     """
-    parsed = parse_dev(dev)
+    parsed = parse_dev(pvs.lasting(parse_dev(dev)))  # the daemon works in /
     phase.gate(parsed)
     kernel.require()
     fuse.library()
@@ -68,7 +68,7 @@ def mount(
     with contextlib.ExitStack() as undo:
         undo.callback(record.remove)
         what = f"mounts {record.dev} on {place}"
-        orders = Orders(record.dev, record.folder, writable, what, _targets(parsed), dict(options or {}))
+        orders = Orders(record.dev, record.folder, writable, what, _targets(parsed), _lasting(options or {}))
         facts = child.start(orders, record, undo)
         record.identity = str(facts["identity"])
         _refuse_second_writer(record)
@@ -81,6 +81,12 @@ def mount(
         record.save()
         undo.pop_all()
     return Mounted(record.dev, place, record.fstype, not writable, writable, record.device, record.pid, record.identity)
+
+
+def _lasting(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same keys, with names of files that mean the same from any working directory."""
+    files = {key: options[key] for key in ("secret_file", "target_secret_file") if options.get(key) not in {None, "-"}}
+    return {**options, **{key: os.path.abspath(path) for key, path in files.items()}}
 
 
 def _directory(directory: str) -> str:

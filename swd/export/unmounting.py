@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from swd.driver import holders
+from swd.driver import holders, pvs
 from swd.errors import DeviceBusy, InvalidArgument, SwdError
 from swd.export import child, kernel, mountpoints
 from swd.export.mountpoints import Record
@@ -66,7 +66,7 @@ def _find(name: str) -> Record:
         if record.directory == place or record.dev == name:
             return record
     with contextlib.suppress(SwdError):
-        dev = str(parse_dev(name))
+        dev = pvs.lasting(parse_dev(name))
         for record in mountpoints.all_of_them():
             if record.dev == dev:
                 return record

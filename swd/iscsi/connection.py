@@ -159,7 +159,9 @@ def _data_segment(stream: Stream, bhs: bytes) -> bytes:
     length = int.from_bytes(bhs[5:8], "big")
     if bhs[4] or length > _MAX_LOGIN_SEGMENT:
         raise ProtocolViolation(
-            f"a login response with {length} bytes of data and {bhs[4]} words of additional header", clause="11.13"
+            f"{stream.portal} sent a login response with {length} bytes of data and {bhs[4]} words of additional "
+            "header: is that the portal of an iSCSI target?",
+            clause="11.13",
         )
     return stream.read(length + (-length & 3))[:length]
 

@@ -215,6 +215,6 @@ def _resolve(portal: Portal, *, public: bool) -> tuple[socket.AddressFamily, tup
     family, _, _, _, address = found[0]
     if not public and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
         raise InvalidArgument(
-            f"{portal} is not a loopback address; say so explicitly if others are to reach this target"
+            f"{portal} is not a loopback address: --public (`public=True`) lets others reach this target"
         )
     return family, address

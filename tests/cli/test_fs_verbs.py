@@ -91,7 +91,8 @@ def test_get_one_file(ctl: Callable[..., Any], image: str, tmp_path: Path, monke
     about = (tmp_path / "small").stat()
     assert ((tmp_path / "small").read_bytes(), about.st_mode & 0o7777) == (b"hello\n", 0o400)
     assert about.st_mtime_ns == make.truth("fs-ext4")["small"]["mtime"]
-    assert ctl("fs", "get", image, "/small").status == errno.EEXIST
+    again = ctl("fs", "get", image, "/small")
+    assert (again.status, again.err) == (errno.EEXIST, "swdctl: small: it is there already; --overwrite replaces it\n")
     assert ctl("fs", "get", image, "/small", "--overwrite").status == 0
     assert ctl("fs", "get", image, "/megabyte", "-o", str(tmp_path / "other")).status == 0
     assert (tmp_path / "other").stat().st_size == 1 << 20

@@ -78,8 +78,24 @@ def test_a_verb_under_a_trace(ctl: Callable[..., Any], dev: str, tmp_path: Path)
 
 def test_a_verb_under_a_trace_ends_with_its_own_status(ctl: Callable[..., Any], dev: str, tmp_path: Path) -> None:
     assert ctl("trace", str(tmp_path / "t"), "--", "info", dev[:-1] + "9").status == errno.ENXIO
-    assert ctl("trace", str(tmp_path / "t"), "--", "nonsense").status == 2
-    assert ctl("trace", str(tmp_path / "t")).status == 2
+    assert ctl("trace", str(tmp_path / "u"), "--", "nonsense").status == 2
+    assert ctl("trace", str(tmp_path / "u"), "--", "read").status == 2
+    assert ctl("trace", str(tmp_path / "u")).status == 2
+    assert not (tmp_path / "u").exists()
+
+
+def test_before_the_network_an_older_trace_is_left_alone(ctl: Callable[..., Any], dev: str, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.write_bytes(b"a trace")
+    assert ctl("phase", "begin").status == 0
+    assert ctl("trace", str(old), "--", "info", dev).status == errno.ENETUNREACH
+    assert ctl("trace", str(tmp_path / "new"), "--", "discover", "192.0.2.1").status == errno.ENETUNREACH
+    assert old.read_bytes() == b"a trace"
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_formats_at_once(ctl: Callable[..., Any]) -> None:
+    assert ctl("stats", "mem://1M", "--json", "--format", "prometheus").status == 2
 
 
 def test_verbose_says_what_the_driver_says(process: Callable[..., Any]) -> None:

@@ -68,6 +68,18 @@ def the_record() -> mountpoints.Record:
     return record
 
 
+def test_names_of_files_count_from_the_folder_of_who_mounts(
+    lun: Lun, ctl: Ctl, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lun("ext4")
+    monkeypatch.chdir(tmp_path)
+    mounted = ctl("mount", "./image", directory.name)
+    assert mounted.status == 0, mounted.err
+    assert (directory / "lost+found").is_dir()
+    assert ctl("umount", "./image").status == 0
+    assert remains() == []
+
+
 @pytest.mark.parametrize(("fstype", "block_size"), [("ext4", 512), ("xfs", 4096)])
 def test_what_is_written_is_on_the_disk_and_comes_back(
     lun: Lun, ctl: Ctl, directory: Path, fstype: str, block_size: int

@@ -16,6 +16,8 @@ def stats(call: Call, *, dev: str | None, format: str, all: bool, clear: bool) -
     """With DEV, its session's rows: there is no daemon, so they begin with this open. Without, the process's."""
     if format not in FORMATS:
         raise UsageProblem(f"--format is one of {', '.join(FORMATS)}")
+    if call.json and format == "prometheus":
+        raise UsageProblem("--json and --format prometheus are two formats: leave one out")
     with Driver() as driver:
         fd = driver.open(dev or "isw:", **call.options)
         found: Any = driver.ioctl(fd, "SWD_STATS_GET")

@@ -17,9 +17,6 @@ def trace(call: Call, *, file: str, words: Sequence[str], with_chap: bool) -> No
         raise UsageProblem("trace takes FILE -- VERB [ARGS]..., e.g. `swdctl trace x.pcap -- discover 127.0.0.1`")
     switches = [f"--{name}" for name in ("json", "verbose", "debug") if getattr(call, name)]
     app = application()
-    with (
-        Driver() as driver,
-        driver.trace(file, with_chap=with_chap),
-        app.make_context("swdctl", [*switches, *words]) as context,
-    ):
+    with Driver() as driver, app.make_context("swdctl", [*switches, *words]) as context:
+        context.obj = lambda: driver.trace(file, with_chap=with_chap)
         app.invoke(context)

@@ -12,6 +12,10 @@ from swd.volumes.filesystems.record import FileSystem, Look, Readable
 
 PARSERS: Final = (ext.parse, xfs.parse, ntfs.parse, fat.parse)
 BTRFS_AT: Final = 65536
+_ADVICE: Final = {
+    "partition table": "\nTo go on, name a partition: --partition N.",
+    "LVM2": "\nTo go on, `swdctl vg activate`, and name a volume: lvm://VG/LV.",
+}
 
 
 def probe(disk: Readable) -> FileSystem | None:
@@ -60,8 +64,8 @@ def _instead(disk: Readable) -> str:
     names = signatures.found(disk.pread(min(disk.size, signatures.LOOK), 0)) if disk.size else []
     if not names:
         return ": no signature.\nIf it is a part of the disk, name it: --partition N."
-    advice = "name a partition: --partition N" if "partition table" in names[0] else "see swdctl info"
-    return f", but {' and '.join(names)}.\nTo go on, {advice}."
+    advice = next((advice for sign, advice in _ADVICE.items() if sign in names[0]), "")
+    return f", but {' and '.join(names)}.{advice}"
 
 
 def _btrfs(look: Look) -> FileSystem | None:

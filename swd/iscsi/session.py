@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -474,9 +475,15 @@ class Session:
         if force or self._pump.down or not self._pump.alive:
             self._shut()
         else:
-            # A command that is still open was left by Ctrl-C, or is cut off: the target may be the reason, and answer
-            # nothing else either.
-            self.logout(EXIT_TIMEOUT if self._pump.statistics()["open_tasks"] else None)
+            self.logout(EXIT_TIMEOUT if self._is_left_in_a_hurry() else None)
+
+    def _is_left_in_a_hurry(self) -> bool:
+        """Whether a command is still open, left by Ctrl-C or cut off, or a signal is what ends the work: a silent
+        target may be the reason, and will not answer a logout either.
+        """
+        leaving = sys.exc_info()[1]
+        signalled = leaving is not None and not isinstance(leaving, Exception)
+        return signalled or self._pump.statistics()["open_tasks"] > 0
 
     def _shut(self) -> None:
         first, self._closed = not self._closed, True

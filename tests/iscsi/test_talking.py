@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -292,3 +293,22 @@ def test_leaving_by_an_interrupt_does_not_wait_for_an_answer() -> None:
     with playing(script) as peer, pytest.raises(KeyboardInterrupt), swd.connect(str(peer.portal), NAME):
         raise KeyboardInterrupt
     assert peer.results == [[]]
+
+
+def test_a_close_below_an_interrupt_does_not_wait_for_long() -> None:
+    """As the last disk of a session does that is left by Ctrl-C."""
+
+    def script(talk: Talk) -> list[Opcode]:
+        talk.log_in()
+        return talk.until_closed()
+
+    with playing(script) as peer:
+        session = swd.connect(str(peer.portal), NAME)
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            try:
+                raise KeyboardInterrupt
+            finally:
+                session.close()
+        assert time.monotonic() - began < 3  # a logout in peace waits five seconds
+    assert peer.results == [[Opcode.LOGOUT_REQUEST]]

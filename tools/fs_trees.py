@@ -332,10 +332,10 @@ def kept_holes(truth: dict[str, Any], out: Path) -> int:
 def full_ntfs(work: Path) -> int:
     image, out = work / "ntfs.img", work / "out"
     with image.open("wb") as file:
-        file.truncate(2048 << 20)
+        file.truncate(8192 << 20)
     run("mkntfs", "-q", "-Q", "-F", image)
     with mounted(image, work / "mnt", "ntfs-3g", "-o", "streams_interface=none") as top:
-        make_tree(top, files=10_000, deep=60, large=1 << 30, unix=False, chance=random.Random("ntfs"))
+        make_tree(top, files=10_000, deep=60, large=5 << 30, unix=False, chance=random.Random("ntfs"))
     with mounted(image, work / "mnt", "ntfs-3g", "-o", "ro,streams_interface=none") as top:
         truth = manifest(top)
     seconds = get(image, out)

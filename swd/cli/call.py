@@ -24,6 +24,10 @@ class Terminated(BaseException):
     """SIGTERM came: exit status 143. Not an Exception, so that no cleanup code takes it for a failure."""
 
 
+class HungUp(Terminated):
+    """SIGHUP came, the terminal is gone: exit status 129, and nothing is left behind either."""
+
+
 class Reported(Exception):
     """The verb has an answer although it failed: `record` goes to stdout, then `failure` decides how the call ends."""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from swd import errors
-from swd.cli.call import Terminated, UsageProblem
+from swd.cli.call import HungUp, Terminated, UsageProblem
 from swd.cli.render import printable
 
 
@@ -28,6 +28,7 @@ class Exit(enum.IntEnum):
     OK = 0
     USAGE = 2
     INTERRUPTED = 128 + 2
+    HUNG_UP = 128 + 1
     PIPE_CLOSED = 128 + 13
     TERMINATED = 128 + 15
     BUG = 255
@@ -54,6 +55,7 @@ class Verdict:
 SILENT: Final[dict[type[BaseException], int]] = {
     KeyboardInterrupt: Exit.INTERRUPTED,
     Terminated: Exit.TERMINATED,
+    HungUp: Exit.HUNG_UP,
     BrokenPipeError: Exit.PIPE_CLOSED,  # of our own output: what sockets raise, the driver has translated
 }
 

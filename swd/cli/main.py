@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import click
 
-from swd.cli.call import Call, Reported, Terminated, UsageProblem
+from swd.cli.call import Call, HungUp, Reported, Terminated, UsageProblem
 from swd.cli.examples import EXAMPLES
 from swd.cli.table import GROUPS, VERBS, Argument, Option, Verb
 
@@ -315,8 +315,8 @@ def _occupy_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR if fd == 0 else os.O_RDONLY)
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    raise HungUp if number == signal.SIGHUP else Terminated
 
 
 def _settle(status: int) -> int:
@@ -337,6 +337,8 @@ def main() -> int:
     """The `swdctl` command: returns the exit status."""
     _occupy_standard_descriptors()
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it, and so do we then
+        signal.signal(signal.SIGHUP, _terminated)
     try:
         status = run(sys.argv[1:])
     except KeyboardInterrupt:  # a second one, while the first was being handled

@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from swd.driver import devsw
+from swd.driver import devsw, sidebyside
 from swd.driver.errnos import During, translated
 from swd.driver.row import Unit, Wanted
 from swd.driver.rows.file import File
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from swd.disk import Disk
 
 _PARTITION: Final = " partition "
-_AT_ONCE: Final = 16
 
 
 def place(name: str) -> tuple[str, int | None]:
@@ -59,8 +57,7 @@ class Openers:
         names are those of a record, and nothing else is looked for.
         """
         wanted = list(dict.fromkeys(names))
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="swd-vg") as pool:
-            opened = list(pool.map(lambda name: self._try(name, exact), wanted))
+        opened = sidebyside.each(lambda name: self._try(name, exact), wanted, "swd-vg")
         found: list[Device] = []
         for name, devices in zip(wanted, opened, strict=True):
             if isinstance(devices, list):

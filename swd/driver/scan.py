@@ -10,11 +10,10 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from swd.driver import phase, plain, registry
+from swd.driver import phase, plain, registry, sidebyside
 from swd.driver.registry import Registry
 from swd.errors import NetworkNotInitialized, SwdError
 from swd.proto import lun as lun_rules
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from swd.driver.session import Session
 
 LIVE, STANDBY, UNREACHABLE, GONE, SKIPPED = "live", "standby", "unreachable", "gone", "skipped"
-_AT_ONCE: Final = 16  # ways that are walked side by side
 _log = logging.getLogger("swd.driver")
 
 
@@ -51,8 +49,7 @@ def scan(
     ways = [way for way in ways if target in (None, way.target)]
     for way in ways:  # in the order of the answer, whoever is faster afterwards
         memory.instance(way.target, way.portal)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="swd-scan") as pool:
-        walked = list(pool.map(lambda way: _walk(memory, way, chap, options), ways))
+    walked = sidebyside.each(lambda way: _walk(memory, way, chap, options), ways, "swd-scan")
     _note(memory, {way: error for way, (_, error) in zip(ways, walked, strict=True)})
     failures = [error for _, error in walked if error is not None]
     units = [unit for found, _ in walked for unit in found]

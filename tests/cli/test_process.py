@@ -51,7 +51,7 @@ def reading(spawn: Spawn, image: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield child
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_it_at_once_and_silently(
     reading: subprocess.Popen[bytes], number: signal.Signals, status: int
 ) -> None:
@@ -73,7 +73,7 @@ def test_help_into_a_pipe_that_is_closed(spawn: Spawn) -> None:
         assert ended(child) == (141, b"")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_copy_leaves_no_file(spawn: Spawn, tmp_path: Path, number: signal.Signals, status: int) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()

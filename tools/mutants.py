@@ -7,7 +7,7 @@ those of the engine the copy is built in place. The unchanged copy must pass all
 fault survives, or if a text that is to be replaced is no longer there once. A row takes 10 to 40 s
 on two busy cores, so all of it an hour at worst.
 
-    tools/mutants.py [WORD...]  run it with a Python that has Cython, setuptools and pytest; WORD: only faults with it
+    tools/mutants.py [WORD...]  run it with a Python that has Cython, setuptools and pytest; WORD: only faults whose name or file has it
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def planted(tree: Path, mutant: Mutant, text: str) -> tuple[bool, str]:
 
 
 def main() -> int:
-    wanted = [mutant for mutant in MUTANTS if all(word in mutant.name for word in sys.argv[1:])]
+    wanted = [mutant for mutant in MUTANTS if all(word in f"{mutant.name} {mutant.file}" for word in sys.argv[1:])]
     compiled = [mutant for mutant in wanted if mutant.file.endswith(".pyx")]
     survivors = 0
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

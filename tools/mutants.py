@@ -111,7 +111,7 @@ def main() -> int:
     wanted = [mutant for mutant in MUTANTS if all(word in f"{mutant.name} {mutant.file}" for word in sys.argv[1:])]
     compiled = [mutant for mutant in wanted if mutant.file.endswith(".pyx")]
     survivors = 0
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     with tempfile.TemporaryDirectory(prefix="swd-mutants-") as folder:
         tree = Path(folder) / "swd"
         prepare(tree)

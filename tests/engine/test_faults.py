@@ -165,7 +165,7 @@ from swd.errors import ConnectionLost
 from swd.values import Negotiated
 engine = Engine(Negotiated(max_recv_data_segment_length=(1 << 24) - 1))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), -1))
+resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), resource.getrlimit(resource.RLIMIT_AS)[1]))
 header = bytearray(48)
 header[0], header[5] = 0x24, 0xFF
 try:

@@ -18,13 +18,19 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport strerror
 
 from swd._engine cimport DONE, FREE, OK, Task
 from swd._fastpath cimport Pump, Waiter, read_or_write
-from swd._sys cimport pthread_mutex_lock, pthread_mutex_unlock, swd_fork_generation, swd_now
+from swd._sys cimport errno, pthread_mutex_lock, pthread_mutex_unlock, swd_fork_generation, swd_now
 from swd._wire cimport put64
 
-from swd.errors import DeadlineExceeded
+from swd.errors import BadDescriptor, DeadlineExceeded, InvalidArgument
+
+
+cdef extern from "<fcntl.h>" nogil:
+    int F_DUPFD_CLOEXEC
+    int fcntl(int fd, int command, int argument)
 
 
 @cython.freelist(256)
@@ -70,10 +76,15 @@ cdef class AsyncQueue:
         with nogil:
             pthread_mutex_lock(&pump.lock)
             pump.join(&self.me)
+            self.me.looped = True
             self.me.wake_fd = wake_fd
             self.me.low = 1 << 40  # it is woken at each end
             pthread_mutex_unlock(&pump.lock)
         self.joined = True
+
+    def __del__(self):  # before the collector takes a circle apart, and the buffers of `entries` with it
+        if self.joined:
+            self.leave()
 
     def __dealloc__(self):
         if self.joined:
@@ -103,9 +114,7 @@ cdef class AsyncQueue:
         PyObject_GetBuffer(buffer, &one.view, PyBUF_WRITABLE)
         one.pinned = True
         one.result = one.view.len
-        return self.start(
-            one, False, lun, lba, blocks, <uint8_t *>one.view.buf, <uint32_t>one.view.len, timeout
-        )
+        return self.start(one, False, lun, lba, blocks, <uint8_t *>one.view.buf, length_of(one), timeout)
 
     def write(self, uint64_t lun, uint64_t lba, uint32_t blocks, data, double timeout):
         """Queues a WRITE of a buffer of exactly that many blocks, which must not change until it has ended."""
@@ -113,7 +122,7 @@ cdef class AsyncQueue:
         PyObject_GetBuffer(data, &one.view, PyBUF_SIMPLE)
         one.pinned = True
         one.result = one.view.len
-        return self.start(one, True, lun, lba, blocks, <uint8_t *>one.view.buf, <uint32_t>one.view.len, timeout)
+        return self.start(one, True, lun, lba, blocks, <uint8_t *>one.view.buf, length_of(one), timeout)
 
     cdef object start(
         self, Pending one, bint write, uint64_t lun, uint64_t lba, uint32_t blocks, uint8_t *buffer, uint32_t size,
@@ -123,7 +132,9 @@ cdef class AsyncQueue:
         cdef Task *task
         cdef uint8_t cdb[16]
         cdef uint8_t field[8]
-        pump.check()
+        self.check()
+        one.lun = lun
+        one.future = self.new_future()  # first: once the task has begun, nothing may fail
         put64(field, lun)
         read_or_write(cdb, write, lba, blocks)
         # The lock is never held in a wait, nor by anybody who waits for the GIL: the GIL may be kept.
@@ -142,10 +153,17 @@ cdef class AsyncQueue:
         pthread_mutex_unlock(&pump.lock)
         if task == NULL:
             return None
-        one.lun = lun
-        one.future = self.new_future()
         self.entries[one.slot] = one
         return one
+
+    cdef int check(self) except -1:
+        """Raises if the pump cannot be used, or no longer by this queue: a task without a waiter on the pump's list
+        would outlive it.
+        """
+        self.pump.check()
+        if not self.joined:
+            raise BadDescriptor("the event loop's use of the session has ended")
+        return 0
 
     def drop(self, Pending one not None):
         """Nobody wants its outcome: the buffer is free on return. The target is not told."""
@@ -185,7 +203,9 @@ cdef class AsyncQueue:
         return all_of_it
 
     def poll(self):
-        """Receives once if no thread is at it, and completes what has ended; how many that were."""
+        """Receives once if no thread is at it, sends what that asks for, and completes what has ended; how many that
+        were.
+        """
         cdef Pump pump = self.pump
         cdef Task *ended
         if pump.born != swd_fork_generation():
@@ -196,7 +216,9 @@ cdef class AsyncQueue:
             self.me.told = True  # what ends from here on is seen below
             if not pump.reading and pump.engine.fault_code == OK and not pump.closing:
                 pump.receive(0)
-                pump.pass_role()
+            if pump.engine.fault_code == OK and not pump.closing:
+                pump.flush(swd_now())  # the data that an R2T wants, commands that a wider window lets go
+            pump.pass_role()
             self.me.told = False
             ended = self.me.done
             self.me.done = NULL
@@ -209,23 +231,25 @@ cdef class AsyncQueue:
         cdef Task *task = ended
         cdef Pending one
         cdef int count = 0
-        while task != NULL:
-            slot = task - pump.engine.tasks
-            one = self.entries[slot]
-            if one is not None:
-                self.entries[slot] = None
-                outcome = one.result if task.plain else pump.engine.completion(task)
-                one.unpin()
-                if not one.future.done():
-                    one.future.set_result(outcome)
-                count += 1
-            task = task.next
-        pthread_mutex_lock(&pump.lock)
-        while ended != NULL:
-            task = ended
-            ended = task.next
-            pump.engine.release(task)
-        pthread_mutex_unlock(&pump.lock)
+        try:
+            while task != NULL:
+                slot = task - pump.engine.tasks
+                one = self.entries[slot]
+                if one is not None:
+                    self.entries[slot] = None
+                    outcome = one.result if task.plain else pump.engine.completion(task)
+                    one.unpin()
+                    if not one.future.done():
+                        one.future.set_result(outcome)
+                    count += 1
+                task = task.next
+        finally:
+            pthread_mutex_lock(&pump.lock)
+            while ended != NULL:
+                task = ended
+                ended = task.next
+                pump.engine.release(task)
+            pthread_mutex_unlock(&pump.lock)
         return count
 
     def overdue(self):
@@ -252,7 +276,7 @@ cdef class AsyncQueue:
                 allowed = task.timeout
             pthread_mutex_unlock(&pump.lock)
             if late:
-                error = DeadlineExceeded(f"no answer within {allowed:g} s")
+                error = DeadlineExceeded(pump.overdue(one.itt, allowed, now))
                 error.tags = (one.itt,)
                 error.epoch = pump.epoch
                 self.drop(one)
@@ -276,19 +300,48 @@ cdef class AsyncQueue:
             pump.see_to_loss()
         return pump.engine.fault_code == OK
 
+    def watched(self):
+        """(a duplicate of the descriptor of the connection in use, or -1 if the pump is closed; its epoch): both of
+        one connection. Raises OSError if the process may have no more descriptors.
+        """
+        cdef Pump pump = self.pump
+        cdef int fd = -1
+        cdef int error = 0
+        cdef unsigned epoch
+        pthread_mutex_lock(&pump.lock)
+        epoch = pump.epoch
+        if pump.fd >= 0:
+            fd = fcntl(pump.fd, F_DUPFD_CLOEXEC, 0)
+            error = errno if fd < 0 else 0
+        pthread_mutex_unlock(&pump.lock)
+        if error:
+            raise OSError(error, strerror(error).decode())
+        return fd, epoch
+
+    @property
+    def blocked(self):
+        """The socket took not all that was to be sent."""
+        return bool(self.pump.blocked)
+
     def close(self):
-        """Drops what is under way, and lets go of the pump."""
-        for entry in list(self.entries):
-            if entry is not None:
-                self.drop(entry)
-                entry.future.cancel()
+        """Drops what is under way, and lets go of the pump; the futures, for the caller to cancel."""
+        dropped = [entry for entry in self.entries if entry is not None]
+        for entry in dropped:
+            self.drop(entry)
         if self.joined:
             self.leave()
+        return [entry.future for entry in dropped]
 
     @property
     def pending(self):
         """How many I/Os are under way."""
         return self.me.pending
+
+
+cdef uint32_t length_of(Pending one) except? 0xFFFFFFFF:
+    if one.view.len >> 32:
+        raise InvalidArgument("one command moves less than 4 GiB")
+    return <uint32_t>one.view.len
 
 
 cdef Task *in_order(Task *last) noexcept nogil:

@@ -19,7 +19,8 @@ cdef struct Waiter:
     int64_t pending             # its tasks that have not ended
     bint ahead                  # its commands belong to recovery: it does not sleep through a loss
     int64_t low                 # it is woken when no more than this many are pending
-    int wake_fd                 # not a thread but an event loop: it is woken by a byte to this descriptor; else 0
+    bint looped                 # not a thread but an event loop: it is woken by a byte to `wake_fd`
+    int wake_fd
     bint told                   # that byte is on its way, or the loop is looking just now
     Task *done                  # its tasks that have ended
 

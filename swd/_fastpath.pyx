@@ -260,19 +260,26 @@ cdef class Pump:
             waiter = waiter.next
 
     cdef void wake(self, Waiter *waiter) noexcept nogil:
-        if waiter.wake_fd == 0:
+        if not waiter.looped:
             pthread_cond_signal(&waiter.cond)
         elif not waiter.told:
             waiter.told = True
             swd_wake(waiter.wake_fd)
 
     cdef void pass_role(self) noexcept nogil:
-        """Wakes a thread that may read now. An event loop needs no waking: it sees what comes by itself."""
+        """Wakes a thread that may read now, and will send. Event loops see by themselves what comes: for them the
+        caller sends what its last receive asked for, and they are told to wait for room if the socket has none.
+        """
         cdef Waiter *waiter = self.waiters
-        while waiter != NULL and waiter.wake_fd != 0:
+        while waiter != NULL and waiter.looped:
             waiter = waiter.next
-        if waiter != NULL and not self.reading:
-            pthread_cond_signal(&waiter.cond)
+        if waiter != NULL:
+            if not self.reading:
+                pthread_cond_signal(&waiter.cond)
+        elif self.waiters != NULL and self.engine.fault_code == OK:
+            self.flush(swd_now())
+            if self.blocked:
+                self.wake_all()
 
     # ---- waiters: lock held ----------------------------------------------------------------------------------------
 

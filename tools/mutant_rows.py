@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 ENGINE = "swd/_engine.pyx"
+PUMP, QUEUE, LOOPQUEUE = "swd/_fastpath.pyx", "swd/_asyncqueue.pyx", "swd/iscsi/loopqueue.py"
 LOGIN, CHAP, AUTH = "swd/proto/login.py", "swd/proto/chap.py", "swd/proto/authentication.py"
 TEXT, NEGOTIATE, KEYS = "swd/proto/text.py", "swd/proto/negotiate.py", "swd/proto/keys.py"
 NAMES, PORTAL, FSM = "swd/proto/names.py", "swd/proto/portal.py", "swd/proto/fsm.py"
@@ -403,14 +404,18 @@ HOSTILE_ENGINE = (
         "        elif False:\n            self.fail(R2T_TAG",
         "r2t",
     ),
-    _hostile(
+    Mutant(  # a target that says so still answers the tests' few commands: only the engine's own numbers show it
         "a window that cannot be",
         ENGINE,
-        "if not serial_before(max_cmd_sn, get32(self.bhs + 28) - 1) and ",
-        "if ",
-        "numbers",
+        (("if not serial_before(max_cmd_sn, get32(self.bhs + 28) - 1) and ", "if "),),
+        ("tests/engine/test_window.py",),
     ),
-    _hostile("flood of events", ENGINE, "        if self.event_count == MAX_EVENTS:", "        if False:", "floods"),
+    Mutant(  # callers take events as they come, so that a flood on the wire ends by what it says
+        "flood of events",
+        ENGINE,
+        (("        if self.event_count == MAX_EVENTS:", "        if False:"),),
+        ("tests/engine/test_faults.py",),
+    ),
     _hostile(
         "control answer of another kind",
         ENGINE,
@@ -421,5 +426,99 @@ HOSTILE_ENGINE = (
     ),
 )
 
+_TURNS = "tests/asyncqueue/test_turns.py"
+_TROUBLE = "tests/asyncqueue/test_trouble.py"
+
+
+def _loop(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    return Mutant(f"loop: {name}", file, ((old, new),), tests)
+
+
+LOOP = (  # an event loop that shares a session with threads
+    _loop("not woken at the end of an I/O", PUMP, "            swd_wake(waiter.wake_fd)", "            pass", _TURNS),
+    _loop("woken once only", QUEUE, "            self.me.told = False\n", "", _TURNS),
+    _loop("descriptor 0", PUMP, "if not waiter.looped:", "if waiter.wake_fd == 0:", _TURNS),
+    _loop(
+        "nothing sent after a receive",
+        QUEUE,
+        "            if pump.engine.fault_code == OK and not pump.closing:\n                pump.flush(swd_now())",
+        "            if False:\n                pump.flush(swd_now())",
+        _TURNS,
+    ),
+    _loop(
+        "a thread leaves what is unsent",
+        PUMP,
+        "        elif self.waiters != NULL and self.engine.fault_code == OK:",
+        "        elif False:",
+        _TURNS,
+    ),
+    _loop(
+        "no wake-up for room in the socket", PUMP, "            if self.blocked:\n", "            if False:\n", _TURNS
+    ),
+    _loop("reader role kept", QUEUE, "            pump.pass_role()\n", "", _TURNS),
+    _loop(
+        "drop leaves the task its buffer",
+        QUEUE,
+        "                self.let_go(one.itt)\n",
+        "                pass\n",
+        _TROUBLE,
+    ),
+    _loop(
+        "an overdue command goes on",
+        QUEUE,
+        "                self.drop(one)\n                if",
+        "                if",
+        _TROUBLE,
+    ),
+    _loop(
+        "a buffer stays pinned",
+        QUEUE,
+        "            PyBuffer_Release(&self.view)\n\n    def",
+        "            pass\n\n    def",
+        _TROUBLE,
+    ),
+    _loop("pending counts what was dropped", QUEUE, "            self.me.pending -= 1", "            pass", _TURNS),
+    _loop("a future made last", QUEUE, "        one.future = self.new_future()  #", "        #", _TURNS),
+    _loop(
+        "used after its end",
+        QUEUE,
+        "        if not self.joined:\n            raise",
+        "        if False:\n            raise",
+        _TURNS,
+    ),
+    _loop(
+        "fail_all skips one",
+        QUEUE,
+        'every future has `error`."""\n        for entry in list(self.entries):',
+        'every future has `error`."""\n        for entry in list(self.entries)[:-1]:',
+        _TROUBLE,
+    ),
+    _loop("fork", QUEUE, "        self.pump.check()\n", "", _TROUBLE),
+    _loop("cancel does not drop", LOOPQUEUE, "            self.queue.drop(one)\n", "            pass\n", _TROUBLE),
+    _loop(
+        "a new connection is not watched",
+        LOOPQUEUE,
+        "self._wake_read < 0 or (self._pump.epoch == self._epoch and self._fd >= 0)",
+        "self._wake_read < 0 or self._epoch >= 0",
+        _TROUBLE,
+    ),
+    _loop("a lost connection is not seen to", LOOPQUEUE, "        self.queue.look()\n", "", _TROUBLE),
+    _loop("an end without an error", LOOPQUEUE, "        if not self._pump.alive:\n", "        if False:\n", _TROUBLE),
+    _loop("no deadlines", LOOPQUEUE, "in self.queue.overdue():", "in ():", _TROUBLE),
+    _loop("no task management", LOOPQUEUE, "            self._expired(error, lun)", "            pass", _TROUBLE),
+    _loop(
+        "room is not waited for",
+        LOOPQUEUE,
+        "        if self._fd >= 0 and blocked != self._writing:",
+        "        if False:",
+        _TURNS,
+    ),
+    _loop("a loop closed first", LOOPQUEUE, "        if not self._loop.is_closed():", "        if True:", _TURNS),
+    _loop(
+        "waiters for a slot forgotten", LOOPQUEUE, "[*self.queue.close(), *self._waiting]", "self.queue.close()", _TURNS
+    ),
+)
+
 PYTHON = HOSTILE_LOGIN + HOSTILE_CHAP + HOSTILE_TEXT + HOSTILE_VALUES + HOSTILE_NAMES + HOSTILE_SESSION
-MUTANTS = DATA + HOSTILE_ENGINE + PYTHON
+
+MUTANTS = DATA + HOSTILE_ENGINE + PYTHON + LOOP

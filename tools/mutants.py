@@ -4,10 +4,11 @@
 Tests are only worth what they find. Each fault is an exact replacement of text in a copy of the tree; then the tests
 that the row names run against it. Faults of Python come first, over the compiled modules of the installed swd; for
 those of the engine the copy is built in place. The unchanged copy must pass all of these tests before. Status 1 if a
-fault survives, or if a text that is to be replaced is no longer there once. A row takes 10 to 40 s
+fault survives, or if a text that is to be replaced is no longer there once. A row takes 5 to 50 s
 on two busy cores, so all of it an hour at worst.
 
-    tools/mutants.py [WORD...]  run it with a Python that has Cython, setuptools and pytest; WORD: only faults whose name or file has it
+    tools/mutants.py [WORD...]  run it with a Python that has Cython, setuptools and pytest; only faults whose name or
+                                file has each WORD
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def verdict(tree: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
         return True, ""
     if done.returncode < 0:
         return False, f"a crash (signal {-done.returncode})"
-    found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
+    found = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - |$)", done.stdout, re.MULTILINE)
     if found is None and "Timeout" in done.stdout + done.stderr:
         return False, "a test without end"
     if done.returncode not in (1, 2) or found is None:

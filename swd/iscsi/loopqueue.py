@@ -36,13 +36,21 @@ class LoopQueue:
         self._loop = loop
         self._expired = expired
         self._wake_read, self._wake_write = _wake_up()
-        self.queue = AsyncQueue(pump, loop.create_future, self._wake_write)
+        try:
+            self.queue = AsyncQueue(pump, loop.create_future, self._wake_write)
+        except BaseException:
+            self._close_wake_up()
+            raise
         self._fd = -1
         self._epoch = -1
         self._flushing = self._ticking = self._writing = False
         self._waiting: deque[asyncio.Future[None]] = deque()  # for a free slot of the engine
-        loop.add_reader(self._wake_read, self._woken)
-        self._watch()
+        try:
+            loop.add_reader(self._wake_read, self._woken)
+            self._watch()
+        except BaseException:
+            self.close()
+            raise
 
     async def submit(self, start: Callable[..., Pending | None], *args: Any) -> Any:
         """Starts an I/O (`queue.read`, `.read_into` or `.write`) and waits for its outcome; dropped when cancelled."""
@@ -73,16 +81,21 @@ class LoopQueue:
     def _flush(self) -> None:
         self._flushing = False
         try:
-            taken = self.queue.flush()
-        except SwdError as error:
-            self.queue.fail_all(error)
+            self.queue.flush()
+        except SwdError:
+            self._readable()  # some may have ended well before
             return
-        if self._fd >= 0 and taken == self._writing:  # begin to watch for room, or have it
-            self._writing = not taken
-            if taken:
-                self._loop.remove_writer(self._fd)
-            else:
+        self._mind_room()
+
+    def _mind_room(self) -> None:
+        """Begins to watch for room in the socket, or stops."""
+        blocked = self.queue.blocked
+        if self._fd >= 0 and blocked != self._writing:
+            self._writing = blocked
+            if blocked:
                 self._loop.add_writer(self._fd, self._flush)
+            else:
+                self._loop.remove_writer(self._fd)
 
     def _readable(self) -> None:
         try:
@@ -97,8 +110,9 @@ class LoopQueue:
                 ended -= 1
         if self._pump.fault is not None:
             self._look()
-        elif self._writing or self._pump.epoch != self._epoch:
+        else:
             self._watch()
+            self._mind_room()
 
     def _woken(self) -> None:
         """A thread has ended some of ours, or the connection is another, or there is none."""
@@ -121,6 +135,8 @@ class LoopQueue:
             self._loop.run_in_executor(None, self._climb, error, lun)
         if self._pump.fault is not None:
             self._look()
+        else:
+            self._watch()  # again, if the process had no descriptor left for it
         if self.queue.pending:
             self._ticking = True
             self._loop.call_later(TICK, self._tick)
@@ -132,12 +148,12 @@ class LoopQueue:
             pass  # the session has ended meanwhile: whoever uses it is told
 
     def _watch(self) -> None:
-        if self._pump.epoch == self._epoch and self._fd >= 0:
+        if self._wake_read < 0 or (self._pump.epoch == self._epoch and self._fd >= 0):
             return
         self._unwatch()
-        self._epoch = self._pump.epoch
-        self._fd = os.dup(self._pump.fileno())
-        self._loop.add_reader(self._fd, self._readable)
+        self._fd, self._epoch = self.queue.watched()
+        if self._fd >= 0:
+            self._loop.add_reader(self._fd, self._readable)
 
     def _unwatch(self) -> None:
         if self._fd < 0:
@@ -152,13 +168,18 @@ class LoopQueue:
         """Cancels what is under way. The session stays."""
         if self._wake_read < 0:
             return
+        futures = [*self.queue.close(), *self._waiting]
         if not self._loop.is_closed():
             self._loop.remove_reader(self._wake_read)
             self._unwatch()
+            for future in futures:
+                future.cancel()
         elif self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        self.queue.close()
+        self._close_wake_up()
+
+    def _close_wake_up(self) -> None:
         for fd in {self._wake_read, self._wake_write}:
             os.close(fd)
         self._wake_read = self._wake_write = -1

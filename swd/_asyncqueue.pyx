@@ -216,9 +216,7 @@ cdef class AsyncQueue:
             self.me.told = True  # what ends from here on is seen below
             if not pump.reading and pump.engine.fault_code == OK and not pump.closing:
                 pump.receive(0)
-            if pump.engine.fault_code == OK and not pump.closing:
-                pump.flush(swd_now())  # the data that an R2T wants, commands that a wider window lets go
-            pump.pass_role()
+                pump.pass_role()  # that sends the data that an R2T wants, commands that a wider window lets go
             self.me.told = False
             ended = self.me.done
             self.me.done = NULL

@@ -41,10 +41,10 @@ def no_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
 Main = Callable[[LoopQueue, swd.Session], Coroutine[Any, Any, None]]
 
 
-def in_loop(script: Script, main: Main) -> None:
+def in_loop(script: Script, main: Main, **options: object) -> None:
     async def run() -> None:
         with playing(script) as peer:
-            session = await asyncio.to_thread(swd.connect, str(peer.portal), NAME)
+            session = await asyncio.to_thread(swd.connect, str(peer.portal), NAME, **options)
             queue = session.loop_queue(asyncio.get_running_loop())
             try:
                 await asyncio.wait_for(main(queue, session), PATIENCE)
@@ -240,6 +240,23 @@ def test_a_thread_waiting_for_the_reader_role_is_given_it() -> None:
             assert await ping == b"thread"
 
     in_loop(script, main)
+
+
+def test_a_loss_that_only_the_loop_sees_is_mended() -> None:
+    connections = []
+
+    def script(talk: Talk) -> object:
+        talk.log_in()
+        connections.append(talk)
+        if len(connections) > 1:
+            return talk.serve()
+        talk.take(Opcode.SCSI_COMMAND)
+        return talk.sock.shutdown(socket.SHUT_RDWR)
+
+    async def main(queue: LoopQueue, _: swd.Session) -> None:
+        assert await queue.submit(queue.queue.read, *READ, 4096, 30.0) == bytes(4096)
+
+    in_loop(script, main, default_time2wait=0)
 
 
 def test_a_closed_queue_takes_nothing_more() -> None:

@@ -463,7 +463,7 @@ LOOP = (  # an event loop that shares a session with threads
         QUEUE,
         "                self.drop(one)\n                if",
         "                if",
-        _TROUBLE,
+        _TURNS,
     ),
     _loop(
         "a buffer stays pinned",
@@ -472,8 +472,19 @@ LOOP = (  # an event loop that shares a session with threads
         "            pass\n\n    def",
         _TROUBLE,
     ),
-    _loop("pending counts what was dropped", QUEUE, "            self.me.pending -= 1", "            pass", _TURNS),
-    _loop("a future made last", QUEUE, "        one.future = self.new_future()  #", "        #", _TURNS),
+    _loop("pending counts what was dropped", QUEUE, "            self.me.pending -= 1", "            pass", _TROUBLE),
+    Mutant(
+        "loop: a future made last",
+        QUEUE,
+        (
+            ("        one.future = self.new_future()  #", "        #"),
+            (
+                "        self.entries[one.slot] = one\n",
+                "        one.future = self.new_future()\n        self.entries[one.slot] = one\n",
+            ),
+        ),
+        (_TURNS,),
+    ),
     _loop(
         "used after its end",
         QUEUE,
@@ -482,11 +493,11 @@ LOOP = (  # an event loop that shares a session with threads
         _TURNS,
     ),
     _loop(
-        "fail_all skips one",
+        "fail_all fails one",
         QUEUE,
-        'every future has `error`."""\n        for entry in list(self.entries):',
-        'every future has `error`."""\n        for entry in list(self.entries)[:-1]:',
-        _TROUBLE,
+        "                    entry.future.set_exception(error)\n",
+        "                    entry.future.set_exception(error)\n                break\n",
+        _TURNS,
     ),
     _loop("fork", QUEUE, "        self.pump.check()\n", "", _TROUBLE),
     _loop("cancel does not drop", LOOPQUEUE, "            self.queue.drop(one)\n", "            pass\n", _TROUBLE),

@@ -87,6 +87,7 @@ def test_a_cancelled_read_leaves_its_buffer_alone(late: bool) -> None:
             reading.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await reading
+            assert queue.queue.pending == 0, "the loop looks at the clock while there are any"
             await asyncio.to_thread(session.ping, b"afterwards")
             assert place == bytes(4096)
             place.append(0)

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -338,6 +339,45 @@ def test_a_queue_that_cannot_be_made_leaves_no_descriptor(session: swd.Session) 
         session.loop_queue(loop)
     assert len(os.listdir("/dev/fd")) == len(before)
     loop.close()
+
+
+def test_an_overdue_command_has_let_go_of_its_buffer(session: swd.Session) -> None:
+    """As soon as it is said, whoever else lets go later."""
+    wake = os.eventfd(0)
+    loop = asyncio.new_event_loop()
+    queue = AsyncQueue(session._pump, loop.create_future, wake)
+    place = bytearray(4096)
+    one = queue.read_into(*READ, place, 0.05)
+    assert one is not None
+    assert queue.flush()
+    found: list[tuple[int, swd.DeadlineExceeded]] = []
+    until = time.monotonic() + PATIENCE
+    while not found and time.monotonic() < until:
+        found = queue.overdue()
+    assert [lun for lun, _ in found] == [0]
+    assert one.future.exception() is found[0][1]
+    place.append(0)
+    assert (queue.pending, queue.overdue()) == (0, [])
+    queue.close()
+    loop.close()
+    os.close(wake)
+
+
+def test_fail_all_fails_all_at_once(session: swd.Session) -> None:
+    wake = os.eventfd(0)
+    loop = asyncio.new_event_loop()
+    queue = AsyncQueue(session._pump, loop.create_future, wake)
+    places = [bytearray(4096) for _ in range(3)]
+    begun = [queue.read_into(*READ, place, 30.0) for place in places]
+    error = BadDescriptor("the end")
+    queue.fail_all(error)
+    assert [one is not None and one.future.exception() for one in begun] == [error] * 3
+    for place in places:
+        place.append(0)
+    assert queue.pending == 0
+    queue.close()
+    loop.close()
+    os.close(wake)
 
 
 def test_what_cannot_begin_leaves_nothing_behind(session: swd.Session) -> None:

@@ -14,6 +14,7 @@ import os
 import random
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -70,7 +71,9 @@ def _all(url: str) -> Iterator[list[Watched]]:
 def main() -> None:
     url, number, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     first = swd.open(url, "r+b")
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later: threads at a fork are what is tried here
+        child = os.fork()
     if child == 0:
         os._exit(0 if _refused(first) else 1)
     second = swd.open(url, "r+b")

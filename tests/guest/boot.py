@@ -53,6 +53,7 @@ def main() -> int:
         print("needs root, and a swd that was built for Python 3.11, which is the guest's", file=sys.stderr)
         return 2
     if os.environ.get(INSIDE) != os.readlink("/proc/self/ns/net"):
+        base_system()  # what it fetches cannot be fetched from the namespace
         _enter()
     commit = subprocess.run(["git", "-C", str(HERE), "describe", "--always", "--dirty"], capture_output=True, text=True)
     print(f"commit {commit.stdout.strip()}, {vm.accelerator()}")
@@ -80,9 +81,9 @@ def _enter() -> None:
 # The guest's disk ----------------------------------------------------------------------------------------------------
 
 
-def system(work: Path, *, watch: bool, story: bool) -> Path:
-    """An ext4 image of Debian with systemd and swd."""
-    base, root = HOME / "root", work / "root"
+def base_system() -> Path:
+    """Debian's packages, unpacked once: systemd, Python, and the kernel's modules."""
+    base = HOME / "root"
     stamp, made_of = HOME / "stamp", repr((PACKAGES, MODULES))
     if not stamp.exists() or stamp.read_text() != made_of:
         shutil.rmtree(HOME, ignore_errors=True)
@@ -94,7 +95,13 @@ def system(work: Path, *, watch: bool, story: bool) -> Path:
         (base / "usr" / "lib" / "modules" / version).mkdir(parents=True, exist_ok=True)
         initrd.modules(boot, base, version, MODULES)
         stamp.write_text(made_of)
-    subprocess.run(["cp", "-a", str(base), str(root)], check=True)
+    return base
+
+
+def system(work: Path, *, watch: bool, story: bool) -> Path:
+    """An ext4 image of that with swd."""
+    root = work / "root"
+    subprocess.run(["cp", "-a", str(base_system()), str(root)], check=True)
     settle(root)
     install(root, watch=watch, story=story)
     image = work / "root.img"

@@ -129,7 +129,7 @@ class AsyncDisk:
     async def pwrite(self, data: Buffer, offset: int) -> int:
         """As `Disk.pwrite`; the data is copied first, so that the caller may change it, unless stable_writes="none"."""
         if self._copies and type(data) is not bytes:
-            data = bytes(data)
+            data = bytes(memoryview(data))  # of an int, bytes() would make zeros
         unit, held = self._unit, self._held
         length = memoryview(data).nbytes
         if held is None or unit is None or not self.disk.writable or not self._is_plain(unit, length, offset):
@@ -229,7 +229,7 @@ class AsyncSession:
         self, cdb: bytes, *, lun: int, data_out: Buffer | None = None, data_in: int = 0, timeout: float | None = None
     ) -> ScsiResult:
         run = partial(self.session.execute, cdb, lun=lun, data_in=data_in, timeout=timeout)
-        return await _in_thread(run, data_out=None if data_out is None else bytes(data_out))
+        return await _in_thread(run, data_out=None if data_out is None else bytes(memoryview(data_out)))
 
     async def ping(self, data: bytes = b"") -> bytes:
         return await _in_thread(self.session.ping, data)

@@ -224,7 +224,9 @@ class Disk:
         """
         self._require_writable()
         starts = int64_offsets(offsets)
-        view = memoryview(bytes(data) if self.stable_writes else data)
+        view = memoryview(data)
+        if self.stable_writes:
+            view = memoryview(bytes(view))
         size, rest = divmod(view.nbytes, len(starts) or 1)
         if rest or (size and not len(starts)):
             raise InvalidArgument(f"{view.nbytes} bytes of data are not {len(starts)} equal parts")

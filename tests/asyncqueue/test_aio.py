@@ -213,3 +213,24 @@ def test_another_loop_is_told_so(server: TargetServer) -> None:
         await disk.close()
 
     asyncio.run(elsewhere())
+
+
+@pytest.mark.parametrize("wrong", [512, [0] * 512, "text", None])
+def test_what_is_no_buffer_is_a_type_error_and_writes_nothing(run: Run, wrong: Any) -> None:
+    """`bytes(512)` is 512 zeros: a copy made that way would write them."""
+
+    async def main() -> None:
+        async with await aio.open(url(server), "r+b") as disk:
+            await disk.pwrite(b"\xff" * 512, 0)
+            with pytest.raises(TypeError):
+                await disk.pwrite(wrong, 0)
+            assert await disk.pread(512, 0) == b"\xff" * 512
+        if wrong is not None:
+            async with await aio.connect(str(server.portal), NAME) as session:
+                with pytest.raises(TypeError):
+                    await session.execute(b"\x2a" + bytes(7) + b"\x01\0", lun=0, data_out=wrong)
+        with swd.open(f"{url(server)}?stable_writes=copy", "r+b") as stable, pytest.raises(TypeError):
+            stable.write_many([0], wrong)
+
+    with TargetServer([TargetConfig(NAME, {0: Lun(RamMedium(SIZE))})]) as server:
+        run(main())

@@ -11,7 +11,7 @@ SUITE = mkdir -p .build/path && ln -sfn ../../tests .build/path/tests && cd .bui
 	PYTHONPATH='$(CURDIR)/.build/path' SWD_TEST_HOME='$(CURDIR)/.venv' PATH='$(CURDIR)/$(BIN)':"$$PATH" \
 	$(CURDIR)/$(BIN)/pytest -c '$(CURDIR)/pyproject.toml' --rootdir='$(CURDIR)'
 
-.PHONY: help build demo test test-deps lint types cover bench pages matrix mutants soak soak-control endurance clean
+.PHONY: help build demo test test-deps lint types cover bench bench-instructions pages matrix mutants soak soak-control endurance clean
 
 help:
 	@echo 'make demo [DEV=iscsi://...]  the story, on an embedded target; with DEV: read-only, on yours'
@@ -19,6 +19,7 @@ help:
 	@echo 'make test-deps               as root: add the real components that the suite can use'
 	@echo 'make lint | types            style, licences of the extras | mypy --strict, stubs against compiled modules'
 	@echo 'make cover | bench           coverage, .pyx lines too | the benches'
+	@echo 'make bench-instructions      instructions per I/O, by callgrind: ARGS="--way sync --write --digests --size 1M"'
 	@echo 'make pages                   write again the pages that are made from tables: docs/ioctl.md, docs/states.md, man/...'
 	@echo 'make matrix | mutants        the interoperability table with 64 MiB a row | planted faults must be found'
 	@echo 'make soak | soak-control     as root: I/O under faults for ARGS="--seconds N --seed N" | lying targets are caught'
@@ -51,6 +52,9 @@ cover: build
 
 bench: build
 	@exec $(BIN)/python bench/run.py $(ARGS)
+
+bench-instructions: build
+	@exec $(BIN)/python bench/instructions.py $(ARGS)
 
 pages: build
 	@for page in ioctl_doc options_table states_doc man_page; do $(BIN)/python tools/$$page.py || exit 1; done

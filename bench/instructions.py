@@ -6,9 +6,9 @@
     .venv/bin/python bench/instructions.py --size 1M --queue-depth 8 --ios 512 --digests --write
 
 The same program runs twice, with a short and with a long row of I/Os, against an embedded target outside valgrind; what
-both runs have in common (starting Python, importing, login) goes away in the difference. Only the initiator's user-space
-instructions are counted: nothing of the kernel, nothing of the target. valgrind knows no AVX-512, so the CRC kernel is
-named (`sse42`, see --crc), and with digests the figure is that kernel's.
+both runs have in common (starting Python, importing, login) goes away in the difference. Only the initiator's own
+instructions in user space are counted: nothing of the kernel, nothing of the target. valgrind knows no AVX-512, so the
+CRC kernel is named (`sse42`, see --crc), and with digests the figure is that kernel's.
 
 Two runs of one build agree within about 1 %: how many PDUs one recv brings is up to the kernel.
 """
@@ -102,7 +102,7 @@ def self_costs(profile: str) -> Counter[str]:
             skip = True
         elif line and line[0] in "0123456789+-*":
             if not skip:
-                costs[function] += int((line.split() + ["0"])[1])  # no cost is written as nothing
+                costs[function] += int([*line.split(), "0"][1])  # no cost is written as nothing
             skip = False
     return costs
 

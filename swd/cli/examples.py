@@ -63,6 +63,8 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "target serve": (
         "swdctl target serve --lun mem://1G --portal 127.0.0.1:3260",
         "swdctl target serve --lun ./disk.img --user host1 --secret-file ./secret",
+        "swdctl target serve --lun mem://1G --faults ./plan.toml",
     ),
+    "target faults": ("swdctl target faults", "swdctl target faults ./plan.toml"),
     "demo": ("swdctl demo", f"swdctl demo {_DEV}"),
 }

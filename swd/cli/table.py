@@ -118,6 +118,7 @@ _SERVE: Final = (
     Option(("--header-digest",), "crc32c, none, or a list by preference.", "text", "LIST", "crc32c,none"),
     Option(("--data-digest",), "As --header-digest, for data.", "text", "LIST", "crc32c,none"),
     Option(("--public",), "Listen on an address that others can reach, too.", "flag", default=False),
+    Option(("--faults",), "Misbehave by the fault plan in this file (docs/faults.md).", "file", "PLAN"),
 )
 
 VERBS: Final[tuple[Verb, ...]] = (
@@ -464,6 +465,13 @@ VERBS: Final[tuple[Verb, ...]] = (
         "asks for them too.",
         "swd.cli.verbs.serve:serve",
         options=_SERVE,
+    ),
+    Verb(
+        "target faults",
+        "Say what a fault plan will do, a line a fault, or what is wrong with it and where; without PLAN, list the "
+        "kinds of fault, with an example of each.",
+        "swd.cli.verbs.serve:faults",
+        (Argument("plan", "[PLAN]", "file", required=False),),
     ),
     Verb(
         "demo",

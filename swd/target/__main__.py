@@ -21,6 +21,7 @@ from swd.proto.dev import FileDev, IscsiDev, MemDev
 from swd.proto.lun import field
 from swd.proto.url import parse_dev
 from swd.target.config import BLOCK_SIZES, Limits, Lun, TargetConfig
+from swd.target.faults import Plan
 from swd.target.media import FileMedium, Medium, RamMedium
 from swd.target.server import TargetServer
 from swd.values import Chap
@@ -37,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     media: list[Medium] = []
     try:
         target = _target(options, media)
-        server = TargetServer([target], options.portal, discovery_chap=target.chap, public=options.public)
+        plan = None if options.faults is None else Plan.load(options.faults)
+        server = TargetServer(
+            [target], options.portal, discovery_chap=target.chap, public=options.public, faults=plan
+        )
         with server:
             print(f"ready {IscsiDev(server.portal, options.name, field(0))}", flush=True)
             signal.sigwait(stop_signals)
@@ -73,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--default-time2wait", type=int, default=defaults.default_time2wait, metavar="S", help="seconds")
     add("--initial-r2t", action="store_true", help="refuse unsolicited Data-Out")
     add("--no-immediate-data", action="store_true", help="refuse data within commands")
+    add("--faults", metavar="PLAN", help="misbehave by the fault plan in this file (docs/faults.md)")
     add("--stats", action="store_true", help="print counts as JSON when stopped")
     return parser
 

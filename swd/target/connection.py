@@ -45,6 +45,8 @@ class Host(Catalogue, Protocol):
 class Connection:
     """Serve one accepted socket; `run` is the body of its thread, `drop` may be called from any other."""
 
+    has_plan = False  # under a fault plan every PDU takes the Python path
+
     def __init__(self, sock: socket.socket, host: Host, limits: Limits) -> None:
         self.session: Session | None = None
         self._sock = sock
@@ -156,13 +158,19 @@ class Connection:
         self._host.counts.count("logins")
         self._sock.settimeout(None)
         if agreed.session_type == "Discovery":
-            self.session = Session(agreed, self._outbox, self, self.drop)
+            self.session = self._discovery_session(agreed)
             return
         node = self._host.node(self._login.config)
-        session = NormalSession(agreed, self._outbox, self, self.drop, node)
+        session = self._normal_session(agreed, node)
         old = node.enter(session)
         if old is not None:
             old.tasks.abort()
             old.drop()
             self._host.counts.count("reinstatements")
         self.session = session
+
+    def _discovery_session(self, agreed: Negotiated) -> Session:
+        return Session(agreed, self._outbox, self, self.drop)
+
+    def _normal_session(self, agreed: Negotiated, node: TargetNode) -> NormalSession:
+        return NormalSession(agreed, self._outbox, self, self.drop, node)

@@ -100,6 +100,10 @@ class TargetLogin:
         except ProtocolViolation as error:
             return self._refused(request, Refusal(INITIATOR_ERROR, error.reason))
 
+    def refuse(self, request: LoginRequest, status: int) -> LoginResponse:
+        """The response that ends this login with a status of class and detail, whatever was asked."""
+        return self._response(request, status=status)
+
     def _step(self, request: LoginRequest, data: bytes) -> Step:
         self._sequence(request)
         whole = self._collector.add(data, continued=request.continued)

@@ -18,7 +18,7 @@ from swd.target.framing import Frame, Outbox
 from swd.target.media import Buffer
 from swd.target.node import TargetNode
 from swd.target.scsi.nexus import NexusId
-from swd.target.scsi.reply import GOOD, TASK_SET_FULL, CheckCondition, Reply, Request, WantData
+from swd.target.scsi.reply import GOOD, TASK_SET_FULL, CheckCondition, Outcome, Reply, Request, WantData
 from swd.target.session import TASK_IN_PROGRESS, Directory, Session
 from swd.target.tasks import WriteTask
 from swd.values import RESERVED_TAG, Negotiated
@@ -64,11 +64,15 @@ class NormalSession(Session):
         if command.immediate and len(self.tasks) >= _IMMEDIATE_FACTOR * self.node.config.queue_depth:
             self._respond(command, Reply(TASK_SET_FULL))
             return
-        outcome = self.node.scsi.execute(command.lun, Request(command.cdb, self.nexus))
+        outcome = self.execute(command)
         if isinstance(outcome, Reply):
             self._respond(command, outcome)
         else:
             self._begin(command, outcome, frame.data)
+
+    def execute(self, command: pdu.ScsiCommand) -> Outcome:
+        """What the device server makes of a command."""
+        return self.node.scsi.execute(command.lun, Request(command.cdb, self.nexus))
 
     def _begin(self, command: pdu.ScsiCommand, want: WantData, data: memoryview) -> None:
         task = WriteTask(command, self.node.scsi.units[command.lun], want, self.agreed)

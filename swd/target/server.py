@@ -23,6 +23,8 @@ from swd.proto import names
 from swd.proto.portal import parse_portal
 from swd.target.config import Limits, TargetConfig
 from swd.target.connection import Connection
+from swd.target.faults.injector import Injector
+from swd.target.faults.plan import Plan
 from swd.target.node import TargetNode
 from swd.target.scsi.nexus import NexusId
 from swd.target.statistics import Snapshot, Statistics
@@ -37,6 +39,7 @@ class TargetServer:
 
     portal: address to listen on, "host:port" or "[v6]:port"; port 0 picks a free one, see `portal` afterwards.
     discovery_chap: what SendTargets sessions must prove; None: nothing. public: allow an address that is not loopback.
+    faults: what shall go wrong (`swd.target.faults`); an empty Plan is for one that `set_plan` gives later.
     Raises InvalidArgument for a bad configuration, NoSuchDevice if the address cannot be bound.
     """
 
@@ -50,6 +53,7 @@ class TargetServer:
         login_timeout: float = 15.0,
         max_connections: int = 256,
         public: bool = False,
+        faults: Plan | None = None,
     ) -> None:
         self.login_timeout = login_timeout
         self.counts = Statistics()
@@ -63,6 +67,7 @@ class TargetServer:
         self._wanted = portal if isinstance(portal, Portal) else listening_portal(portal)
         self._bound = self._wanted
         self._public = public
+        self.faults = None if faults is None else Injector(faults)
         self._max_connections = max_connections
         # Every connection must take what any target of ours declares: its target is not known before login.
         self._limits = max(
@@ -105,6 +110,8 @@ class TargetServer:
             live = list(self._connections.items())
         for connection, _ in live:
             connection.drop()
+        if self.faults is not None:
+            self.faults.stop()
         for _, thread in live:
             thread.join()
         for sock in (self._listener, *self._wake):
@@ -128,7 +135,15 @@ class TargetServer:
     @property
     def statistics(self) -> Snapshot:
         """All counts; they stay after `stop`."""
-        return self.counts.snapshot(len(self.sessions))
+        injected = {} if self.faults is None else self.faults.counts
+        return self.counts.snapshot(len(self.sessions), injected)
+
+    def set_plan(self, plan: Plan) -> None:
+        """Go on by another fault plan, at once; where there was none, from the next connection on."""
+        if self.faults is None:
+            self.faults = Injector(plan)
+        else:
+            self.faults.replace(plan)
 
     @property
     def sessions(self) -> list[Negotiated]:
@@ -181,13 +196,20 @@ class TargetServer:
             self.counts.count("accepts")
             self._begin(sock)
 
+    def _connection(self, sock: socket.socket) -> Connection:
+        if self.faults is None:
+            return Connection(sock, self, self._limits)
+        from swd.target.faults.connection import PlannedConnection  # what costs nothing where nobody plans
+
+        return PlannedConnection(sock, self, self._limits, self.faults)
+
     def _begin(self, sock: socket.socket) -> None:
         with self._lock:
             full = len(self._connections) >= self._max_connections
         try:
             sock.setblocking(True)  # macOS hands the listener's mode down
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = None if full else Connection(sock, self, self._limits)
+            connection = None if full else self._connection(sock)
         except OSError:
             connection = None
         if connection is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypedDict, cast
 
 _EVENTS = ("accepts", "logins", "login_failures", "reinstatements", "protocol_errors", "digest_errors")
@@ -12,7 +14,7 @@ _TRAFFIC = ("bytes_in", "bytes_out", "header_digests_checked", "data_digests_che
 
 
 class Snapshot(TypedDict):
-    """All counts at one moment; PDUs by the name of their opcode, such as SCSI_COMMAND."""
+    """All counts at one moment; PDUs by the name of their opcode, such as SCSI_COMMAND, faults by kind."""
 
     accepts: int
     logins: int
@@ -27,6 +29,7 @@ class Snapshot(TypedDict):
     data_digests_checked: int
     pdus_in: dict[str, int]
     pdus_out: dict[str, int]
+    faults: dict[str, int]
 
 
 class Statistics:
@@ -59,8 +62,8 @@ class Statistics:
             self._live = [other for other in self._live if other is not counts]
             self._total.update(counts)
 
-    def snapshot(self, sessions_open: int) -> Snapshot:
-        """A copy of all counts."""
+    def snapshot(self, sessions_open: int, faults: Mapping[str, int] = MappingProxyType({})) -> Snapshot:
+        """A copy of all counts. `faults`: those that a plan has injected, by kind."""
         with self._lock:
             total = self._total.copy()
             for counts in self._live:
@@ -72,4 +75,4 @@ class Statistics:
                 by_direction[direction][opcode] = count
         plain = {name: total[name] for name in (*_EVENTS, *_TRAFFIC)}
         pdus = {"pdus_in": by_direction["in"], "pdus_out": by_direction["out"]}
-        return cast(Snapshot, {**plain, **pdus, "sessions_open": sessions_open})
+        return cast(Snapshot, {**plain, **pdus, "sessions_open": sessions_open, "faults": dict(faults)})

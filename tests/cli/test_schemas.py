@@ -141,6 +141,14 @@ def test_what_is_on_volume_groups(answer: Callable[..., Any], tmp_path: Path) ->
     assert answer("vg", "vg", "deactivate", "linear")[0]["name"] == "linear"
 
 
+def test_what_may_go_wrong(answer: Callable[..., Any], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text('seed = 3\n[[fault]]\ndo = "busy"\nevery = 2\n')
+    said = answer("target-faults", "target", "faults", str(plan))
+    assert (said["seed"], len(said["faults"])) == (3, 1)
+    assert "busy" in {row["fault"] for row in answer("target-faults", "target", "faults")}
+
+
 def test_the_story(answer: Callable[..., Any], server: TargetServer) -> None:
     record = answer("demo", "demo", f"iscsi://{server.portal}/{NAME}/0")
     assert all(step["ok"] for step in record["steps"])

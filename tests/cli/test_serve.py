@@ -82,10 +82,43 @@ def test_chap_and_digests_are_required(
     assert SECRET.encode() not in b"".join(rest)
 
 
+def test_it_misbehaves_by_a_plan_and_says_how_often(
+    spawn: Callable[..., subprocess.Popen[bytes]], ctl: Ctl, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[[fault]]\ndo = "check_condition"\nsense = "3/11/00"\ncommand = "READ"\nlba = "8-15"\n')
+    with serve(spawn, "--lun", "mem://1M", "--faults", str(plan), "--json") as child:
+        ready = read_record(child)
+        assert faults(ready, "target-serve") == []
+        assert ready["faults"][0].startswith("1. check_condition (sense = 3/11/00, bytes = 18): ")
+        dev = ready["devices"][0]
+        assert ctl("read", dev, "--length", "4K", "-o", str(tmp_path / "good")).status == 0
+        assert ctl("read", dev, "--offset", "4K", "--length", "4K", "-o", str(tmp_path / "bad")).status == errno.EIO
+        child.send_signal(signal.SIGINT)
+        counts = read_record(child)
+    assert faults(counts, "target-serve") == []
+    assert counts["faults"] == {"check_condition": 1}
+
+
+def test_a_plan_is_explained_and_a_wrong_one_refused_with_its_line(ctl: Ctl, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[[fault]]\ndo = "reset"\nnth = 3\n')
+    told = ctl("target", "faults", str(plan))
+    assert told.status == 0
+    assert "1. reset: on DATA_IN or SCSI_RESPONSE, the 3rd time -- the connection is reset (RST)" in told.out
+    assert "poison" in ctl("target", "faults").out
+    plan.write_text('[[fault]]\ndo = "rset"\nnth = 3\n')
+    for words in (("faults", str(plan)), ("serve", "--lun", "mem://1M", "--faults", str(plan))):
+        refused = ctl("target", *words)
+        assert (refused.status, refused.out) == (errno.EINVAL, "")
+        assert f"{plan}:2: there is no fault 'rset'; did you mean 'reset'?" in refused.err
+
+
 @pytest.mark.parametrize(
     ("words", "status"),
     [
         ((), 2),
+        (("--lun", "mem://1M", "--faults", "/nonexistent/plan.toml"), errno.ENOENT),
         (("--lun", "iscsi://127.0.0.1/iqn.2026-01.org.example:x/0"), errno.EOPNOTSUPP),
         (("--lun", "/nonexistent/image"), errno.ENOENT),
         (("--lun", "mem://1M", "--block-size", "1000"), errno.EINVAL),

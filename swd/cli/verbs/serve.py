@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`target serve`: local DEVs behind the embedded target, until Ctrl-C or SIGTERM."""
+"""`target serve`: local DEVs behind the embedded target, until Ctrl-C or SIGTERM. `target faults`: plans in words."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from swd.proto import options
 from swd.proto.lun import field
 from swd.proto.url import FileDev, IscsiDev, MemDev, parse_dev
 from swd.target.config import Lun, TargetConfig
+from swd.target.faults import KINDS, Kind, Plan
 from swd.target.media import FileMedium, Medium, RamMedium
 from swd.target.server import TargetServer
 from swd.values import Chap
@@ -33,6 +34,26 @@ class Serving:
     target: str
     auth: str
     devices: tuple[str, ...]
+    faults: tuple[str, ...]  # what the plan will do
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """A kind of fault, for the list of them."""
+
+    fault: str
+    strikes: str
+    example: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A plan in words."""
+
+    plan: str
+    seed: int
+    faults: tuple[str, ...]
 
 
 def serve(
@@ -49,11 +70,13 @@ def serve(
     header_digest: str,
     data_digest: str,
     public: bool,
+    faults: str | None,
 ) -> None:
     """Prints the ready line when the port listens, the counts at the end; a signal ends it, with its status."""
     chap = _chap(
         target, user=user, secret_file=secret_file, target_user=target_user, target_secret_file=target_secret_file
     )
+    plan = None if faults is None else Plan.load(faults)
     with contextlib.ExitStack() as stack:
         units = {number: _unit(stack, text, block_size) for number, text in enumerate(lun)}
         config = TargetConfig(
@@ -63,15 +86,30 @@ def serve(
             header_digest=_digests(header_digest),
             data_digest=_digests(data_digest),
         )
-        server = stack.enter_context(TargetServer([config], portal, discovery_chap=chap, public=public))
+        server = stack.enter_context(TargetServer([config], portal, discovery_chap=chap, public=public, faults=plan))
         devices = tuple(str(IscsiDev(server.portal, target, field(number))) for number in units)
         auth = "none" if chap is None else "CHAP, mutual" if chap.mutual else "CHAP"
-        _emit(call, Serving(True, str(server.portal), target, auth, devices))
+        said = () if plan is None else tuple(plan.explain())
+        _emit(call, Serving(True, str(server.portal), target, auth, devices, said))
         try:
             threading.Event().wait()
         except (KeyboardInterrupt, Terminated):
             _emit(call, server.statistics)
             raise
+
+
+def faults(_call: Call, *, plan: str | None) -> Explained | list[FaultKind]:
+    """A plan in words, or the table of kinds."""
+    if plan is None:
+        rows = sorted(KINDS.values(), key=lambda kind: kind.name)
+        return [FaultKind(kind.name, _place(kind), kind.example, kind.help) for kind in rows]
+    read = Plan.load(plan)
+    return Explained(plan, read.seed, tuple(read.explain()))
+
+
+def _place(kind: Kind) -> str:
+    """Where it strikes, and whether on a DEV, too."""
+    return f"{kind.place}, DEV" if kind.block else kind.place
 
 
 def _emit(call: Call, record: object) -> None:

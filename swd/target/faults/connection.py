@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One connection under a fault plan: PDUs are held against it as they come and as they go.
+
+It is the target's connection in all else, and always on the Python path. Faults of PDUs strike here (on their way in
+before the command window, on their way out in the outbox), those of requests in the session (`session.py`).
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from swd.proto import serial
+from swd.proto.pdu import LoginRequest, Opcode, Pdu
+from swd.target.config import Limits
+from swd.target.connection import HIGH_WATER, Connection, Host
+from swd.target.faults.answers import ACTIONS, FITS, Context
+from swd.target.faults.conditions import Event, blocks_of_command
+from swd.target.faults.injector import Injector
+from swd.target.faults.login_faults import answer_login
+from swd.target.faults.plan import Fault
+from swd.target.faults.sending import End, PlannedOutbox, Sending
+from swd.target.faults.session import PlannedDiscovery, PlannedNormal
+from swd.target.faults.timers import Timers
+from swd.target.framing import Frame
+from swd.target.media import Buffer
+from swd.target.node import TargetNode
+from swd.target.session import Session
+from swd.values import Negotiated
+
+_REMEMBERED = 4096  # open commands
+_LINGER = 2.0  # seconds that a closed connection waits for the peer's own end
+_RDHUP = getattr(select, "POLLRDHUP", 0)  # Linux: the peer has closed, though there are bytes to read
+_NO_TASK = frozenset({"NOP_OUT", "NOP_IN", "ASYNC_MESSAGE", "REJECT", "LOGIN_REQUEST", "LOGIN_RESPONSE"})
+
+
+class _Command(NamedTuple):
+    """An open command, for the conditions of the PDUs that belong to it."""
+
+    lun: int
+    opcode: int
+    blocks: tuple[int, int] | None
+    expected: int
+
+
+class PlannedConnection(Connection):
+    """Serve one accepted socket by a plan. `number` counts connections of the target from 1."""
+
+    has_plan = True
+
+    def __init__(self, sock: socket.socket, host: Host, limits: Limits, injector: Injector) -> None:
+        super().__init__(sock, host, limits)
+        self.injector = injector
+        self.number = injector.connected()
+        self._planned = PlannedOutbox(self._counts, self)
+        self._outbox = self._planned
+        self._timers = Timers()
+        self._commands: dict[int, _Command] = {}
+        self._max_cmd_sn: int | None = None  # the highest that the initiator was told
+        self._ended: End | None = None
+        self._deaf = False
+        self._stalled: list[Frame] = []  # behind a request that was delayed
+        self._stalls = 0
+        self._behind: Frame | None = None  # a request that lets the next one pass
+
+    # --- what the plan asks ------------------------------------------------------------------------------------------
+
+    def event(self, name: str, itt: int, lun: int | None) -> Event:
+        """A PDU as conditions see it."""
+        state = "full_feature"
+        if self.session is None or name.startswith("LOGIN_"):
+            state = "login"
+        elif self.session.agreed.session_type == "Discovery":
+            state = "discovery"
+        command = None if name in _NO_TASK else self._commands.get(itt)
+        if command is None:
+            return Event(name, state, self.number, lun)
+        return Event(name, state, self.number, command.lun, command.opcode, command.blocks)
+
+    def event_of(self, frame: Frame) -> Event:
+        """A PDU that came."""
+        bhs = frame.bhs
+        itt = int.from_bytes(bhs[16:20], "big")
+        if frame.opcode == Opcode.SCSI_COMMAND:
+            expected = int.from_bytes(bhs[20:24], "big")
+            lun = int.from_bytes(bhs[8:16], "big")
+            self._commands[itt] = _Command(lun, bhs[32], blocks_of_command(bhs[32:48]), expected)
+            if len(self._commands) > _REMEMBERED:  # those that were aborted are never answered
+                del self._commands[next(iter(self._commands))]
+        try:
+            name = Opcode(frame.opcode).name
+        except ValueError:
+            name = "OTHER"
+        has_lun = name not in ("LOGIN_REQUEST", "LOGOUT_REQUEST")
+        return self.event(name, itt, int.from_bytes(bhs[8:16], "big") if has_lun else None)
+
+    def at(self, seconds: float, action: Callable[[], object]) -> None:
+        self._timers.at(time.monotonic() + seconds, action)
+
+    def judged(self, pdu: Pdu, data: Buffer) -> Sending:
+        """What the plan makes of a PDU that is about to be sent."""
+        itt = getattr(pdu, "itt", 0)
+        sending, context = Sending(pdu, bytes(data)), self._context(itt)
+        event = self.event(pdu.opcode.name, itt, getattr(pdu, "lun", None))
+
+        def fits(fault: Fault) -> bool:
+            test = FITS.get(fault.kind.name)
+            return test is None or test(pdu, sending.data, context, fault.settings)
+
+        for fault in (*self.injector.due("wire", event), *self.injector.due("answer", event, fits)):
+            if fault.kind.name == "stop_reading":
+                self._stop_reading(fault)
+            else:
+                ACTIONS[fault.kind.name](sending, fault.settings, context)
+            self.injector.injected(fault)
+        self._remember(sending.pdu)
+        if pdu.opcode == Opcode.SCSI_RESPONSE or getattr(pdu, "status_present", False):
+            self._commands.pop(itt, None)
+        return sending
+
+    def _context(self, itt: int) -> Context:
+        command = self._commands.get(itt)
+        return Context(
+            self._outbox.header_digest,
+            self._outbox.data_digest,
+            None if self.session is None else self.session.agreed,
+            0 if command is None else command.expected,
+            self._max_cmd_sn,
+            self.injector.random_bytes,
+            (lambda: 0) if self.session is None else self.session.new_ttt,
+        )
+
+    def _remember(self, pdu: Pdu) -> None:
+        told = getattr(pdu, "max_cmd_sn", None)
+        if told is not None and (self._max_cmd_sn is None or serial.lt(self._max_cmd_sn, told)):
+            self._max_cmd_sn = told
+
+    # --- what comes --------------------------------------------------------------------------------------------------
+
+    def _handle(self, frame: Frame) -> None:
+        if self._ended is not None:
+            return
+        if self._stalls:
+            self._stalled.append(_kept(frame))
+            return
+        for fault in self.injector.due("wire", self.event_of(frame)):
+            self.injector.injected(fault)
+            if self._strike(fault, frame):
+                return
+        self._pass(frame)
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            self._pass(behind)
+
+    def _strike(self, fault: Fault, frame: Frame) -> bool:
+        """Carry out a fault of a PDU that came; whether it goes no further."""
+        name = fault.kind.name
+        if name == "delay":
+            self._stalls += 1
+            self._stalled.append(_kept(frame))
+            self.at(fault.settings["seconds"], self._resume)
+        elif name == "reorder":
+            self._behind = _kept(frame)
+            self.at(0.2, self._catch_up)  # where nothing comes behind it
+        elif name == "stop_reading":
+            self._stop_reading(fault)
+            return False
+        elif name in ("close", "silence"):
+            self.end("close" if name == "close" else "silence")
+        elif name in ("reset", "poison"):
+            self.end("reset")
+        return True
+
+    def _pass(self, frame: Frame) -> None:
+        """What the connection would have done with it."""
+        if self.session is None and frame.opcode == Opcode.LOGIN_REQUEST:
+            for fault in self.injector.due("login", self.event_of(frame)):
+                response, data = answer_login(self._login, LoginRequest.unpack(frame.bhs), fault, self._address)
+                self.injector.injected(fault)
+                self._outbox.put(response, data)
+                self._host.counts.count("login_failures")
+                self._closing = True
+                return
+        super()._handle(frame)
+        self._closing = self._closing or self._ended == "close"
+
+    def _resume(self) -> None:
+        self._stalls -= 1
+        if self._stalls:
+            return
+        frames, self._stalled = self._stalled, []
+        self._pass(frames[0])
+        for frame in frames[1:]:
+            self._handle(frame)  # each may be delayed again, and those behind it with it
+
+    def _catch_up(self) -> None:
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            self._pass(behind)
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            super()._serve()
+        finally:
+            if self._ended == "close":
+                self._part()
+
+    def _receive(self) -> bool:
+        """As in the connection without a plan, but timers run, and the target may be deaf."""
+        self._timers.run(time.monotonic())
+        self._send()
+        if self._closing and not self._outbox.size:
+            return False
+        patience = self._timers.next(time.monotonic())
+        limit = None if self._ended else self._sock.gettimeout()  # the deadline of login
+        if patience is None or (limit is not None and limit < patience):
+            patience, expires = limit, limit is not None
+        else:
+            expires = False
+        events = self._poll(patience)
+        if not events and expires:
+            raise TimeoutError("no login in time")
+        if events & select.POLLOUT:
+            self._send()
+        if self._deaf:
+            if events & (_RDHUP | select.POLLHUP | select.POLLERR):
+                raise ConnectionResetError("the initiator closed the connection")
+            return False
+        if not events & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            return False
+        count = self._sock.recv_into(self._inbox.space())
+        if not count:
+            raise ConnectionResetError("the initiator closed the connection")
+        self._inbox.filled(count)
+        return True
+
+    def _poll(self, patience: float | None) -> int:
+        reading = not self._deaf and not self._closing and self._outbox.size <= HIGH_WATER
+        waiter = select.poll()
+        mask = (select.POLLIN if reading else 0) | (select.POLLOUT if self._outbox.size else 0)
+        waiter.register(self._sock, mask | (_RDHUP if self._deaf else 0))
+        found = waiter.poll(None if patience is None else int(patience * 1000) + 1)
+        return found[0][1] if found else 0
+
+    def _stop_reading(self, fault: Fault) -> None:
+        self._deaf = True
+        seconds = fault.settings["seconds"]
+        if seconds:
+            self.at(seconds, self._hear)
+
+    def _hear(self) -> None:
+        self._deaf = False
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def end(self, how: End) -> None:
+        """close: when what was sent before has gone out; reset: at once, in this thread; silence: only seemingly."""
+        if self._ended is None:
+            self._ended = how
+        if how == "reset":
+            self._planned.empty()
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raise ConnectionResetError("the plan resets the connection")
+        self._planned.shut = True
+        self._closing = how == "close"
+
+    def _part(self) -> None:
+        """FIN, then the peer's: closing a socket with unread bytes in it would be a reset."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+            deadline = time.monotonic() + _LINGER
+            while (left := deadline - time.monotonic()) > 0:
+                self._sock.settimeout(left)
+                if not self._sock.recv(1 << 16):
+                    return
+        except OSError:
+            pass  # it has ended by itself
+
+    # --- sessions ----------------------------------------------------------------------------------------------------
+
+    def _discovery_session(self, agreed: Negotiated) -> Session:
+        session = PlannedDiscovery(agreed, self._outbox, self, self.drop)
+        session.connection = self
+        return session
+
+    def _normal_session(self, agreed: Negotiated, node: TargetNode) -> PlannedNormal:
+        session = PlannedNormal(agreed, self._outbox, self, self.drop, node)
+        session.connection = self
+        return session
+
+
+def _kept(frame: Frame) -> Frame:
+    """A copy that outlives the receive buffer."""
+    return Frame(frame.bhs, memoryview(bytes(frame.data)))

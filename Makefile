@@ -12,6 +12,7 @@ SUITE = mkdir -p .build/path && ln -sfn ../../tests .build/path/tests && cd .bui
 	$(CURDIR)/$(BIN)/pytest -c '$(CURDIR)/pyproject.toml' --rootdir='$(CURDIR)'
 
 .PHONY: help build demo test test-deps lint types cover bench bench-instructions pages matrix mutants soak soak-control endurance clean
+.PHONY: fuzz fuzz-short sanitize valgrind
 
 help:
 	@echo 'make demo [DEV=iscsi://...]  the story, on an embedded target; with DEV: read-only, on yours'
@@ -24,6 +25,7 @@ help:
 	@echo 'make matrix | mutants        the interoperability table with 64 MiB a row | planted faults must be found'
 	@echo 'make soak | soak-control     as root: I/O under faults for ARGS="--seconds N --seed N" | lying targets are caught'
 	@echo 'make endurance               eight processes on one unit; 10,000 opens: ARGS="--seconds N --opens N"'
+	@echo 'make fuzz | fuzz-short       search with coverage for FUZZ_SECONDS (600), ARGS=TARGET... | a few seconds, for CI'
 	@echo 'make clean                   remove all that make made'
 
 build:
@@ -74,7 +76,13 @@ soak-control: build
 endurance: build
 	@exec $(BIN)/python tools/endurance.py $(ARGS)
 
+fuzz: build
+	@exec nice -n 19 $(BIN)/python fuzz/run.py $(ARGS)
+
+fuzz-short: build
+	@FUZZ_SECONDS="$${FUZZ_SECONDS:-12}" exec $(BIN)/python fuzz/run.py --short $(ARGS)
+
 clean:
 	@rm -rf .venv .build build dist htmlcov .coverage .coverage.* *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@rm -f swd/*.so swd/_crc32c.c swd/_engine.c swd/_fastpath.c swd/_asyncqueue.c
-	@find swd tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find swd tests bench fuzz tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -111,7 +111,8 @@ class FileDev:
     options: Settings = ()
 
     def __str__(self) -> str:
-        return f"file://{quote(self.path, safe='/' + _SAFE_NAME)}{query(self.options)}"
+        path = quote(self.path, safe="/" + _SAFE_NAME, errors="surrogateescape")  # names of files are bytes (PEP 383)
+        return f"file://{path}{query(self.options)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def parse_dev(text: str) -> Dev:
         if reader is None:
             raise NoSuchDevice(f"no row exists for the scheme {scheme[1][:20]!r}; known: {_FORMS}", errno=errno.ENODEV)
         return reader(text[scheme.end() :])
-    if "/" in text and "\0" not in text:
+    if "/" in text and _is_path(text):
         return FileDev(text)
     shown = "this" if _hides(text) else ascii(text[:60])
     raise InvalidArgument(f"{shown} is no device name; write one of: {_FORMS} (./NAME for a file here)")
@@ -190,8 +190,8 @@ def _mem(rest: str) -> MemDev:
 
 def _file(rest: str) -> FileDev:
     head, _, tail = rest.partition("?")
-    path = _unquote(head.removeprefix("//"))
-    if not path or "\0" in path:
+    path = _unquote(head.removeprefix("//"), errors="surrogateescape")
+    if not path or not _is_path(path):
         raise InvalidArgument("the form is file:///absolute/path or file://relative/path")
     settings = _checked(tail, "file://", extra=("block_size",))
     if "block_size" in dict(settings):
@@ -241,7 +241,7 @@ def _settings(tail: str, known: Collection[str], source: str) -> Settings:
             raise InvalidArgument(f"{source}: {key} has no value; write {key}=...")
         if key in pairs:
             raise InvalidArgument(f"{source}: {key} is given twice; which one is meant?")
-        pairs[key] = _unquote(value)
+        pairs[key] = _text(_unquote(value))
     return tuple(pairs.items())
 
 
@@ -251,11 +251,23 @@ def _block_size(text: str) -> int:
     return int(text)
 
 
-def _unquote(text: str) -> str:
+def _is_path(text: str) -> bool:
+    """Whether a file can have this name. A byte that is no UTF-8 is a lone surrogate, as in all Python (PEP 383)."""
+    return "\0" not in text and not re.search("[\ud800-\udc7f\udd00-\udfff]", text)
+
+
+def _text(value: str) -> str:
+    """The value, which no lone surrogate may be part of: it goes into logs, JSON and texts of the wire."""
+    if re.search("[\ud800-\udfff]", value):
+        raise InvalidArgument("a value holds bytes that are not UTF-8")
+    return value
+
+
+def _unquote(text: str, errors: str = "strict") -> str:
     if re.search("%(?![0-9A-Fa-f]{2})", text):
         raise InvalidArgument("a '%' stands before something other than two hex digits; write %25 for a % itself")
     try:
-        return unquote(text, errors="strict")
+        return unquote(text, errors=errors)
     except UnicodeDecodeError:
         pass
     raise InvalidArgument("percent-encoded bytes that are not UTF-8")

@@ -41,6 +41,18 @@ def test_read_to_a_file(ctl: Ctl, image: Path, tmp_path: Path) -> None:
     assert (record["length_bytes"], record["destination"]) == (1000001, str(out))
 
 
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_file_whose_name_is_no_utf_8(process: Ctl, tmp_path: Path, words: tuple[str, ...]) -> None:
+    path = blank(tmp_path / "disk\udcff")
+    ended = process("info", str(path), *words)
+    assert (ended.status, ended.err) == (0, "")
+    assert r"disk\udcff" in ended.out
+    path.unlink()
+    ended = process("info", str(path), *words)
+    assert ended.status == errno.ENXIO
+    assert "disk" in ended.out + ended.err
+
+
 def test_read_to_stdout_is_the_bytes_alone(process: Ctl, image: Path) -> None:
     ended = process("read", str(image))
     assert (ended.status, ended.err) == (0, "")

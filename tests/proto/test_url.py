@@ -58,6 +58,9 @@ GOOD: list[tuple[str, Dev]] = [
     ("file://disk%20one.img?block_size=4096", FileDev("disk one.img", (("block_size", "4096"),))),
     ("/dev/loop0", FileDev("/dev/loop0")),
     ("./disk%20?.img", FileDev("./disk%20?.img")),
+    ("./disk\udcff.img", FileDev("./disk\udcff.img")),  # a byte of a file's name that is no UTF-8, as argv has it
+    ("file:///a%ff", FileDev("/a\udcff")),
+    ("fault://?plan=p&on=file:///a%25ff", FaultDev("p", FileDev("/a\udcff"))),
     ("255/0/0.1.2", FileDev("255/0/0.1.2")),
     ("isw:", IswDev()),
     ("fault://?plan=p.toml&on=mem%3A%2F%2F64K", FaultDev("p.toml", MemDev(65536))),
@@ -108,6 +111,9 @@ BAD = [
     ("file://", "file:///absolute"),
     ("file:///x%00y", "file:///absolute"),
     ("file:///x?block_size=3", "block_size"),
+    ("file:///x\ud800", "file:///absolute"),
+    ("./x\ud800", "no device name"),
+    ("file:///x?secret_file=\udcff", "not UTF-8"),
     ("isw:x", "nothing after"),
     ("fault://?plan=p", "fault://"),
     ("fault://?plan=p&on=disk", "no device name"),
@@ -118,6 +124,7 @@ BAD = [
 def test_good_names(text: str, dev: Dev) -> None:
     assert parse_dev(text) == dev
     assert parse_dev(str(dev)) == dev
+    assert str(dev).isprintable()
 
 
 @pytest.mark.parametrize(("text", "why"), BAD)

@@ -46,11 +46,23 @@ def closure(start: str) -> set[str]:
 
 
 def licence(name: str) -> str:
-    """What a distribution says of its licence: the SPDX expression, else classifiers, else the first line of text."""
+    """What a distribution says of its licence: the SPDX expression, else classifiers, else the first line of text, in
+    the metadata or in the file that it brings.
+    """
     about = metadata.metadata(name).json
     classifiers = [line.rpartition(" :: ")[2] for line in about.get("classifier", ()) if line.startswith("License ::")]
     text = str(about.get("license", "")).strip().partition("\n")[0]
-    return str(about.get("license_expression", "")) or "; ".join(classifiers) or text or NO_LICENCE
+    return str(about.get("license_expression", "")) or "; ".join(classifiers) or text or shipped(name) or NO_LICENCE
+
+
+def shipped(name: str) -> str:
+    """The title of the licence file beside a distribution's metadata, "" where there is none."""
+    distribution = metadata.distribution(name)
+    for file in distribution.metadata.get_all("License-File") or []:
+        text = distribution.read_text(f"licenses/{file}") or distribution.read_text(file) or ""
+        if text.strip():
+            return text.strip().partition("\n")[0]
+    return ""
 
 
 def faults(licences: dict[str, str]) -> list[str]:

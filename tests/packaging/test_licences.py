@@ -47,3 +47,17 @@ def test_the_extras_are_followed_to_their_leaves(licences: ModuleType) -> None:
     assert {"click", "numpy", "pytest", "pluggy", "iniconfig"} <= found  # pluggy and iniconfig come with pytest
     assert "iscsi-swd" not in found
     assert all(licences.installed({"click", "numpy", "pluggy"}).values())
+
+
+@pytest.mark.parametrize(
+    ("title", "allowed"), [("Apache License", True), ("GNU GENERAL PUBLIC LICENSE", False), ("", False)]
+)
+def test_a_licence_that_only_its_file_names(
+    licences: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str, allowed: bool
+) -> None:
+    about = tmp_path / "silent_words-1.dist-info"
+    (about / "licenses").mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.4\nName: silent-words\nVersion: 1\nLicense-File: LICENSE\n")
+    (about / "licenses" / "LICENSE").write_text(f"\n   {title}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert (licences.faults({"silent-words": licences.licence("silent-words")}) == []) == allowed

@@ -59,7 +59,7 @@ bench-instructions: build
 	@exec $(BIN)/python bench/instructions.py $(ARGS)
 
 pages: build
-	@for page in ioctl_doc options_table states_doc man_page; do $(BIN)/python tools/$$page.py || exit 1; done
+	@for page in ioctl_doc options_table states_doc faults_doc man_page; do $(BIN)/python tools/$$page.py || exit 1; done
 
 matrix: build
 	@exec $(BIN)/python tools/matrix.py $(ARGS)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from swd.driver.row import Row, at
 from swd.errors import NoSuchDevice
 from swd.proto import options
-from swd.proto.url import Dev, FileDev, HardwarePath, IscsiDev, IswDev, LvmDev, MemDev, Wwid
+from swd.proto.url import Dev, FaultDev, FileDev, HardwarePath, IscsiDev, IswDev, LvmDev, MemDev, Wwid
 
 
 def _form(*kinds: type[Any]) -> Callable[[Dev], bool]:
@@ -84,6 +84,16 @@ DEVSW: Final[tuple[Row, ...]] = (
         match=_form(LvmDev),
         attach=at("lvm:attach"),
         ioctl=at("_block:ioctl"),
+        **_BLOCK,
+    ),
+    Row(
+        "fault",
+        ("fault",),
+        "another DEV behind a fault plan, for tests",
+        ("plan", "on"),
+        match=_form(FaultDev),
+        attach=at("fault:attach"),
+        ioctl=at("fault:ioctl"),
         **_BLOCK,
     ),
 )

@@ -83,6 +83,9 @@ def test_help_shows_the_examples() -> None:
         assert line in shown
 
 
-@pytest.mark.parametrize(("tool", "page"), [("man_page", "man/swdctl.1"), ("states_doc", "docs/states.md")])
+@pytest.mark.parametrize(
+    ("tool", "page"),
+    [("man_page", "man/swdctl.1"), ("states_doc", "docs/states.md"), ("faults_doc", "docs/faults.md")],
+)
 def test_a_page_is_that_of_its_table(tool: str, page: str) -> None:
     assert (ROOT / page).read_text() == load(ROOT / "tools" / f"{tool}.py").text(), "run `make pages`"

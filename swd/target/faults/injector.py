@@ -28,6 +28,13 @@ class _Rule:
         self._seen = 0
         self._struck = 0
 
+    def concerns(self, place: Place) -> bool:
+        return self.fault.kind.block if place == "block" else self.fault.kind.place == place
+
+    def anyhow(self, event: Event) -> Event:
+        """An event without a wire, as the PDU that this fault strikes."""
+        return event._replace(pdu=min(self.pdus))
+
     def strikes(self) -> bool:
         """Whether it does, this time that all conditions hold."""
         when = self.fault.when
@@ -73,7 +80,10 @@ class Injector:
             return self._connections
 
     def due(self, place: Place, event: Event, fits: Callable[[Fault], bool] = lambda _fault: True) -> list[Fault]:
-        """The faults of a place that strike now, in the order of the plan. `fits`: whether one could be carried out."""
+        """The faults of a place that strike now, in the order of the plan. `fits`: whether one could be carried out.
+
+        On a DEV ("block") there are no PDUs: the event's is empty.
+        """
         if not self._rules:
             return []
         with self._lock:
@@ -81,8 +91,8 @@ class Injector:
             return [
                 rule.fault
                 for rule in self._rules
-                if rule.fault.kind.place == place
-                and rule.fault.when.meets(event, rule.pdus, elapsed)
+                if rule.concerns(place)
+                and rule.fault.when.meets(event if event.pdu else rule.anyhow(event), rule.pdus, elapsed)
                 and fits(rule.fault)
                 and rule.strikes()
             ]

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 from swd.proto.pdu import Opcode
 from swd.target.faults import words
 
-Place = Literal["wire", "answer", "request", "login"]
+Place = Literal["wire", "answer", "request", "login", "block"]
 REQUIRED: Final = object()
 
 
@@ -65,7 +65,7 @@ _TABLE: Final = (
     Kind("drop", "wire", _STATUS, "the PDU is lost", _DEADLINE, 'pdu = "SCSI_RESPONSE", nth = 3', may=_ANY),
     Kind(
         "delay", "wire", _STATUS, "the PDU, and all behind it, comes late", "Waits; pings when nothing came for long.",
-        "seconds = 0.5, every = 20", (Param("seconds", words.seconds, REQUIRED, "how late"),), _ANY,
+        "seconds = 0.5, every = 20", (Param("seconds", words.seconds, REQUIRED, "how late"),), _ANY, block=True,
     ),
     Kind(
         "reorder", "wire", _STATUS, "the PDU changes places with the one behind it",
@@ -73,12 +73,13 @@ _TABLE: Final = (
         'pdu = "DATA_IN", nth = 2', may=_ANY,
     ),
     Kind("close", "wire", _STATUS, "the connection ends with a FIN instead of the PDU", _RECOVERS, "every = 100",
-         may=_ANY),
+         may=_ANY, block=True),
     Kind("reset", "wire", _STATUS, "the connection is reset (RST) instead of the PDU", _RECOVERS, "chance = 0.001",
-         may=_ANY),
+         may=_ANY, block=True),
     Kind(
         "poison", "wire", _COMMAND, "who touches this block loses the connection, each time",
-        "Gives up that one command after some replays, and brings all others through.", "lba = 4711", may=_ANY,
+        "Gives up that one command after some replays, and brings all others through.", "lba = 4711",
+        may=_ANY, block=True,
     ),
     Kind(
         "silence", "wire", _STATUS, "from here on nothing is answered on this connection; what comes is read",
@@ -192,7 +193,8 @@ _TABLE: Final = (
          "Waits up to its deadline, and pings meanwhile.", 'seconds = 1.5, command = "READ", every = 30',
          (Param("seconds", words.seconds, REQUIRED, "how late"),), block=True),
     Kind("no_answer", "request", _COMMAND, "the command is taken and never answered; the connection lives",
-         "At its deadline: ping, ABORT TASK, LOGICAL UNIT RESET, and only then a new connection.", "nth = 12"),
+         "At its deadline: ping, ABORT TASK, LOGICAL UNIT RESET, and only then a new connection.", "nth = 12",
+         block=True),
     Kind("wrong_data", "request", _COMMAND, "the medium lies: data that is read is not what was written; digests agree",
          "Cannot know. A checker above it must.", 'command = "READ", nth = 100',
          (Param("byte", words.whole, 0, "of the data, from 0; counted round its end"),), block=True),

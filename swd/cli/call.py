@@ -31,7 +31,7 @@ class HungUp(Terminated):
 class Reported(Exception):
     """The verb has an answer although it failed: `record` goes to stdout, then `failure` decides how the call ends."""
 
-    def __init__(self, record: object, failure: Exception) -> None:
+    def __init__(self, record: object, failure: BaseException) -> None:
         super().__init__(str(failure))
         self.record = record
         self.failure = failure

@@ -66,5 +66,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "swdctl target serve --lun mem://1G --faults ./plan.toml",
     ),
     "target faults": ("swdctl target faults", "swdctl target faults ./plan.toml"),
+    "bench": (
+        f"swdctl bench {_DEV}",
+        f"swdctl bench {_DEV} --profile iops --way batch --way asyncio --json",
+        "swdctl bench mem://256M --write --seconds 1 --png bench.png",
+    ),
     "demo": ("swdctl demo", f"swdctl demo {_DEV}"),
 }

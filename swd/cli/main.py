@@ -154,7 +154,7 @@ def run_verb(verb: Verb, call: Call, arguments: dict[str, Any], around: Around =
     """Ask the phase gate, call the function inside `around()` (a trace), print its record."""
     from swd.cli.voice import speaking
 
-    failure: Exception | None = None
+    failure: BaseException | None = None
     with speaking(verbose=call.verbose, debug=call.debug, as_json=call.json):
         gate(verb, arguments)
         try:

@@ -474,6 +474,37 @@ VERBS: Final[tuple[Verb, ...]] = (
         (Argument("plan", "[PLAN]", "file", required=False),),
     ),
     Verb(
+        "bench",
+        "Measure how fast a device is: latency (4 KiB, one at a time), iops (4 KiB, 32 and 128 under way), throughput "
+        "(1 MiB, 8 under way), each after a warm-up. Nothing is written, unless --write is given.\n\n"
+        "--write measures writes and a mix of 70 % reads and 30 % writes, too. It DESTROYS THE DATA on the whole "
+        "device, and refuses one that holds any, see --overwrite. Ctrl-C prints what was measured until then.",
+        "swd.cli.verbs.bench:bench",
+        (_DEV,),
+        (
+            Option(
+                ("--profile",),
+                "Only this load. Repeatable.",
+                many=True,
+                choices=("latency", "iops", "throughput", "mixed"),
+            ),
+            Option(
+                ("--way",),
+                "How I/Os are asked for. Repeatable; loads that cannot go this way are left out.",
+                many=True,
+                choices=("sync", "batch", "threads", "asyncio", "uvloop"),
+            ),
+            Option(("--seconds",), "How long each load is measured.", "number", "N", default=3.0),
+            Option(("--warm-up",), "Seconds before that, which do not count.", "number", "N", default=1.0),
+            Option(("--write",), "Measure writes, too: DESTROYS THE DATA on the device.", "flag", default=False),
+            Option(("--png",), "Draw a picture of it; needs the extra `plot`.", "file", "FILE"),
+            _OVERWRITE,
+            _FORCE,
+        ),
+        gate="devices",
+        options_key=True,
+    ),
+    Verb(
         "demo",
         "The whole story on an embedded target, in seconds; with a DEV, the read-only part on your own target.",
         "swd.cli.verbs.demo:demo",

@@ -74,6 +74,12 @@ def test_what_a_device_is(answer: Callable[..., Any], server: TargetServer) -> N
     assert answer("stats", "stats")["rows"]
 
 
+def test_how_fast_a_device_is(answer: Callable[..., Any], server: TargetServer) -> None:
+    quick = ("--profile", "latency", "--seconds", "0.02", "--warm-up", "0")
+    assert answer("bench", "bench", f"iscsi://{server.portal}/{NAME}/0", *quick)["session"]["immediate_data"] is True
+    assert answer("bench", "bench", "mem://1M", *quick)["session"] is None
+
+
 def test_what_is_moved(answer: Callable[..., Any], server: TargetServer, tmp_path: Path) -> None:
     dev, file = f"iscsi://{server.portal}/{NAME}/0", tmp_path / "file"
     file.write_bytes(b"s" * 4096)

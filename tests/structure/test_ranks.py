@@ -13,6 +13,7 @@ RANKS = (
     (9, "swd.cli", "swd.__main__"),
     (8, "swd.startup"),
     (7, "swd.export"),
+    (7, "swd.measure"),
     (6.5, "swd"),  # the public names: whoever stands above the driver may use them
     (6, "swd.driver", "swd.aio"),
     (5, "swd.volumes", "swd.filesystem"),

@@ -21,6 +21,7 @@ SOURCES = {
     "swd._engine": ["swd/_engine.pyx"],
     "swd._fastpath": ["swd/_fastpath.pyx"],
     "swd._asyncqueue": ["swd/_asyncqueue.pyx"],
+    "swd._targetpath": ["swd/_targetpath.pyx"],
 }
 FLAGS = [
     "-O1" if COVERAGE else "-O3",

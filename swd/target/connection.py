@@ -3,19 +3,23 @@
 
 The loop receives as much as there is, lets the machine answer all of it, and sends the answers with one `sendmsg`. When
 the peer does not read, the loop goes on receiving (a peer that is stuck in a send of its own would wait for ever)
-until a limit of unsent bytes is reached.
+until a limit of unsent bytes is reached. A session that has units in memory is served by the compiled path instead,
+which does the same (`compiled`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
 import time
+from collections import Counter
 from typing import Protocol
 
 from swd.errors import DigestMismatch, ProtocolViolation
 from swd.proto.pdu import LoginRequest, Opcode
+from swd.target.compiled import CompiledPath
 from swd.target.config import Limits, TargetConfig
 from swd.target.framing import Frame, Inbox, Outbox
 from swd.target.login import Catalogue, TargetLogin
@@ -34,6 +38,8 @@ class Host(Catalogue, Protocol):
 
     counts: Statistics
     login_timeout: float
+    compiled: bool
+    spin: float
 
     def node(self, config: TargetConfig) -> TargetNode: ...
 
@@ -45,19 +51,21 @@ class Host(Catalogue, Protocol):
 class Connection:
     """Serve one accepted socket; `run` is the body of its thread, `drop` may be called from any other."""
 
-    has_plan = False  # under a fault plan every PDU takes the Python path
+    has_plan = False  # with a fault plan, which has to see every PDU
 
     def __init__(self, sock: socket.socket, host: Host, limits: Limits) -> None:
         self.session: Session | None = None
         self._sock = sock
         self._host = host
-        self._counts = host.counts.connected()
+        self._counts: Counter[str] = Counter()
+        self._path: CompiledPath | None = None
         self._inbox = Inbox(limits.max_recv_data_segment_length, self._counts)
         self._outbox = Outbox(self._counts)
         self._login = TargetLogin(host, chap_id=os.urandom(1)[0], challenge=os.urandom(_CHALLENGE))
         self._closing = False
         local = sock.getsockname()
         self._address = str(Portal(local[0], local[1]))
+        host.counts.connected(self._traffic)
 
     def run(self) -> None:
         """Serve until either side ends the connection. Raises nothing that the peer can cause."""
@@ -66,15 +74,17 @@ class Connection:
             self._serve()
         except DigestMismatch:
             statistics.count("digest_errors")
+            self._last_words()
         except ProtocolViolation:
             statistics.count("protocol_errors")
+            self._last_words()
         except OSError:
             pass  # the peer is gone, or `drop` was called: there is nobody to tell
         finally:
             if self.session is not None:
                 self.session.end()
             self._sock.close()
-            statistics.disconnected(self._counts)
+            statistics.disconnected(self._traffic)
             self._host.ended(self)
 
     def drop(self) -> None:
@@ -92,8 +102,24 @@ class Connection:
             chosen = [config] if config is not None else []
         return [(config.name, [f"{self._address},{config.portal_group}"]) for config in chosen]
 
+    def _traffic(self) -> Counter[str]:
+        """What this connection has counted, wherever that was."""
+        counts = self._counts.copy()
+        if self._path is not None:
+            counts.update(self._path.counts())
+        return counts
+
+    def _last_words(self) -> None:
+        """Send what was answered before the peer broke the rules, if it takes it at once."""
+        with contextlib.suppress(OSError):
+            if self._path is not None:
+                self._path.flush()
+            else:
+                self._send()
+
     def _serve(self) -> None:
         deadline = time.monotonic() + self._host.login_timeout
+        undecided = True
         while True:
             if self.session is None:
                 self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -102,9 +128,19 @@ class Connection:
                     self._handle(frame)
                     if self._closing:
                         break
+                    self._wait_for_room()
                 self._send()
             if self._closing and not self._outbox.size:
                 return
+            if undecided and self.session is not None and not self._outbox.size:
+                undecided = False
+                if self._host.compiled and CompiledPath.suits(self.session):
+                    self._serve_compiled(self.session)
+                    return
+
+    def _serve_compiled(self, session: NormalSession) -> None:
+        self._path = CompiledPath(session, self._sock, self._inbox, self._outbox, self._host.spin)
+        self._path.serve()
 
     def _handle(self, frame: Frame) -> None:
         if self.session is None:
@@ -129,6 +165,14 @@ class Connection:
             raise ConnectionResetError("the initiator closed the connection")
         self._inbox.filled(count)
         return True
+
+    def _wait_for_room(self) -> None:
+        """One receive may bring thousands of requests: their answers wait for the peer, too."""
+        waiter = select.poll()
+        waiter.register(self._sock, select.POLLOUT)
+        while self._outbox.size > HIGH_WATER:
+            waiter.poll()
+            self._send()
 
     def _send(self) -> None:
         """Send what the socket takes without waiting."""
@@ -162,6 +206,7 @@ class Connection:
             return
         node = self._host.node(self._login.config)
         session = self._normal_session(agreed, node)
+        session.observed = self.has_plan
         old = node.enter(session)
         if old is not None:
             old.tasks.abort()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from swd._crc32c import crc32c
 from swd.errors import DigestMismatch, ProtocolViolation
@@ -20,8 +20,8 @@ from swd.target.media import Buffer
 _DIGEST = 4
 _MAX_AHS = 255 * 4
 _RING = 256 * 1024  # bytes beyond the longest PDU, so that one receive brings many
-_IN = {int(opcode): f"in.{opcode.name}" for opcode in Opcode}
-_OUT = {int(opcode): f"out.{opcode.name}" for opcode in Opcode}
+IN = {int(opcode): f"in.{opcode.name}" for opcode in Opcode}
+OUT = {int(opcode): f"out.{opcode.name}" for opcode in Opcode}
 IOV_MAX = 1024  # buffers of one sendmsg (POSIX's usual limit)
 
 
@@ -71,6 +71,10 @@ class Inbox:
         while (frame := self._next()) is not None:
             yield frame
 
+    def hand_over(self) -> tuple[bytearray, int, int]:
+        """The buffer, and where in it what is unread begins and ends: for somebody else to go on with."""
+        return self._buffer, self._start, self._end
+
     def _next(self) -> Frame | None:
         at, available = self._start, self._end - self._start
         if available < BHS_LENGTH:
@@ -94,7 +98,7 @@ class Inbox:
         if self.data_digest and length:
             self._check(body, padded, "data")
         self._start, self._header_checked = end, False
-        self._counts[_IN.get(self._view[at] & 0x3F, "in.OTHER")] += 1
+        self._counts[IN.get(self._view[at] & 0x3F, "in.OTHER")] += 1
         return Frame(bytes(self._view[at : at + BHS_LENGTH]), self._view[body : body + length])
 
     def _check(self, at: int, length: int, what: str) -> None:
@@ -103,6 +107,16 @@ class Inbox:
         found = int.from_bytes(self._view[at + length : at + length + _DIGEST], "little")
         if crc32c(self._view[at : at + length]) != found:
             raise DigestMismatch(f"the {what} digest of a PDU is wrong")
+
+
+class Queue(Protocol):
+    """Somebody else's send queue, which may take an outbox over."""
+
+    def append(self, data: Buffer, /) -> None:
+        """Queue a copy."""
+
+    def own(self) -> None:
+        """As `Outbox.own`."""
 
 
 class Outbox:
@@ -114,13 +128,18 @@ class Outbox:
         self.size = 0
         self._counts = counts
         self._buffers: list[memoryview] = []
+        self._queue: Queue | None = None
+
+    def divert(self, queue: Queue) -> None:
+        """From now on, what is put goes there. The outbox is empty, and stays so."""
+        self._queue = queue
 
     def put(self, pdu: Pdu, data: Buffer = b"") -> None:
         """Queue one PDU; its DataSegmentLength is filled in here.
 
         Data with a digest is copied: a view of the medium may change between the checksum and the send.
         """
-        self._counts[_OUT[pdu.opcode]] += 1
+        self._counts[OUT[pdu.opcode]] += 1
         header = bytearray(pdu.pack())
         header[5:8] = len(data).to_bytes(3, "big")
         if self.header_digest:
@@ -138,6 +157,8 @@ class Outbox:
 
     def own(self) -> None:
         """Copy what is borrowed from a medium, before a command runs that must not be seen by those before it."""
+        if self._queue is not None:
+            self._queue.own()
         self._buffers = [buffer if buffer.readonly else memoryview(bytes(buffer)) for buffer in self._buffers]
 
     def pending(self) -> list[memoryview]:
@@ -157,5 +178,8 @@ class Outbox:
             self._buffers[0] = self._buffers[0][count:]
 
     def _append(self, data: Buffer) -> None:
+        if self._queue is not None:
+            self._queue.append(data)
+            return
         self._buffers.append(memoryview(data))
         self.size += len(data)

@@ -27,7 +27,7 @@ def perform(session: NormalSession, request: TaskManagementRequest) -> int:
 
 def _abort_task(session: NormalSession, request: TaskManagementRequest) -> int:
     """A task that has not come yet counts as received from now on, if its number could still come (11.6.1)."""
-    if session.tasks.take(request.referenced_task_tag) is not None:
+    if session.tasks.drop(request.referenced_task_tag):
         return COMPLETE
     earlier = serial.lt(request.ref_cmd_sn, request.cmd_sn)
     return COMPLETE if earlier and session.window.skip(request.ref_cmd_sn) else NO_SUCH_TASK

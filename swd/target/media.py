@@ -12,6 +12,7 @@ import mmap
 import os
 from typing import Protocol
 
+from swd._targetpath import Flat
 from swd.errors import InvalidArgument, MediumError
 from swd.target.holes import punch_file, punch_memory
 
@@ -43,6 +44,9 @@ class Medium(Protocol):
         Where it does not, bytes read as zeros. A medium that cannot tell says that all has storage.
         """
 
+    def flat(self) -> Flat | None:
+        """The medium as memory that the compiled data path reads and writes without asking; None if it is not that."""
+
     def flush(self) -> None:
         """Make what was written durable; MediumError if that fails."""
 
@@ -53,7 +57,8 @@ class Medium(Protocol):
 class RamMedium:
     """Anonymous memory, zeros at first; pages cost nothing until they are written.
 
-    `_used` has a byte for each page, 1 once the page may have been written: the kernel does not say it cheaply.
+    `_used` has a byte for each page, 1 once the page may have been written: the kernel does not say it cheaply. The
+    compiled data path sets them without the GIL, before and after it writes.
     """
 
     def __init__(self, size: int, *, read_only: bool = False) -> None:
@@ -71,6 +76,10 @@ class RamMedium:
             ) from error
         self._view = memoryview(self._memory)
         self._used = bytearray(-(-size // mmap.PAGESIZE))
+        self._flat: Flat | None = Flat(self._view, self._used, mmap.PAGESIZE)
+
+    def flat(self) -> Flat | None:
+        return self._flat if type(self) is RamMedium else None  # a subclass wants to be asked
 
     def read(self, offset: int, length: int) -> memoryview:
         return self._view[offset : offset + length]
@@ -87,12 +96,21 @@ class RamMedium:
         end = offset + length
         first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
         last = end // mmap.PAGESIZE * mmap.PAGESIZE
-        if first < last and punch_memory(self._memory, first, last - first):
-            self._used[first // mmap.PAGESIZE : last // mmap.PAGESIZE] = bytes((last - first) // mmap.PAGESIZE)
+        if first < last and self._punch(first, last):
             self._fill(offset, first)
             self._fill(last, end)
         else:
             self._fill(offset, end)
+
+    def _punch(self, first: int, last: int) -> bool:
+        """Pages are marked unused before they go: a write that comes between marks them again, and is lost or not."""
+        pages = slice(first // mmap.PAGESIZE, last // mmap.PAGESIZE)
+        before = self._used[pages]
+        self._used[pages] = bytes(len(before))
+        done = punch_memory(self._memory, first, last - first)
+        if not done:
+            self._used[pages] = before
+        return done
 
     def _fill(self, start: int, end: int) -> None:
         for at in range(start, end, len(_ZEROS)):
@@ -115,6 +133,7 @@ class RamMedium:
     def close(self) -> None:
         """The memory goes with its last view: a connection may still be sending from it."""
         self._view = memoryview(b"")
+        self._flat = None
 
 
 class FileMedium:
@@ -150,6 +169,10 @@ class FileMedium:
         return data
 
     def place(self, _offset: int, _length: int, /) -> memoryview | None:
+        return None
+
+    def flat(self) -> Flat | None:
+        """Never: if a mapped file were truncated while it is served, the process would die where a read only fails."""
         return None
 
     def write(self, offset: int, data: Buffer) -> None:

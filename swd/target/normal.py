@@ -56,7 +56,7 @@ class NormalSession(Session):
 
     def _scsi_command(self, frame: Frame) -> None:
         command = pdu.ScsiCommand.unpack(frame.bhs)
-        if self.tasks.get(command.itt) is not None:
+        if command.itt in self.tasks:
             self.reject(frame, TASK_IN_PROGRESS)
             return
         if command.attributes > _SIMPLE:
@@ -103,7 +103,9 @@ class NormalSession(Session):
         """Ask for more data, or carry the command out."""
         if task.complete:
             if self.tasks.take(task.command.itt) is task:
-                self._respond_write(task, task.unit.finish(task.want, task.buffer))
+                reply = task.unit.finish(task.want, task.buffer)
+                self.node.scsi.executed(task.command.cdb)
+                self._respond_write(task, reply)
             return
         command = task.command
         for ask in task.asks(self.new_ttt):

@@ -15,9 +15,19 @@ class Script:
     """
 
     def __init__(self) -> None:
+        self._watchers: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[Attention], None]] = []
         self.full = False
         self.write_protected = False
-        self._listeners: list[Callable[[Attention], None]] = []
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        for watcher in self._watchers:
+            watcher()
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """For the device server: called after each change of a switch, in the thread of the test."""
+        self._watchers.append(watcher)
 
     def listen(self, listener: Callable[[Attention], None]) -> None:
         """For the device server: called with each attention, in the thread of the test."""

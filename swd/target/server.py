@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import logging
 import select
 import socket
 import threading
 from collections.abc import Sequence
 from types import TracebackType
 
+from swd import messages
 from swd.errors import InvalidArgument, NoSuchDevice
 from swd.proto import chap as chap_rules
 from swd.proto import names
@@ -30,6 +32,7 @@ from swd.target.scsi.nexus import NexusId
 from swd.target.statistics import Snapshot, Statistics
 from swd.values import Chap, Negotiated, Portal
 
+_log = logging.getLogger("swd.target")
 _BACKLOG = 128
 _MAX_TSIH = 65535
 
@@ -40,6 +43,9 @@ class TargetServer:
     portal: address to listen on, "host:port" or "[v6]:port"; port 0 picks a free one, see `portal` afterwards.
     discovery_chap: what SendTargets sessions must prove; None: nothing. public: allow an address that is not loopback.
     faults: what shall go wrong (`swd.target.faults`); an empty Plan is for one that `set_plan` gives later.
+    compiled: let plain reads and writes of memory run without the GIL. spin: seconds for which such a session looks for
+    the next command before it sleeps, if that comes in on another CPU. congestion: TCP congestion control of accepted
+    connections; one that the kernel refuses is a warning.
     Raises InvalidArgument for a bad configuration, NoSuchDevice if the address cannot be bound.
     """
 
@@ -54,7 +60,13 @@ class TargetServer:
         max_connections: int = 256,
         public: bool = False,
         faults: Plan | None = None,
+        compiled: bool = True,
+        spin: float = 0.0,
+        congestion: str | None = None,
     ) -> None:
+        self.compiled = compiled
+        self.spin = spin
+        self._congestion = congestion
         self.login_timeout = login_timeout
         self.counts = Statistics()
         self._discovery = TargetConfig("", chap=discovery_chap, limits=discovery_limits or Limits())
@@ -88,6 +100,7 @@ class TargetServer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self._choose_congestion(listener)
             listener.bind(address)
             listener.listen(_BACKLOG)
             listener.setblocking(False)
@@ -202,6 +215,15 @@ class TargetServer:
         from swd.target.faults.connection import PlannedConnection  # what costs nothing where nobody plans
 
         return PlannedConnection(sock, self, self._limits, self.faults)
+
+    def _choose_congestion(self, listener: socket.socket) -> None:
+        """Accepted sockets inherit it."""
+        if self._congestion is None:
+            return
+        try:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self._congestion.encode())
+        except (OSError, AttributeError) as error:  # macOS has no such option
+            messages.say(_log, "SWD_LOG_CONGESTION", name=self._congestion, why=error)
 
     def _begin(self, sock: socket.socket) -> None:
         with self._lock:

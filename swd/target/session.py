@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Protocol, TypedDict
+from typing import ClassVar, NamedTuple, Protocol, TypedDict
 
 from swd.errors import ProtocolViolation
 from swd.proto import pdu, serial
@@ -39,6 +39,15 @@ class Numbers(TypedDict):
     max_cmd_sn: int
 
 
+class Position(NamedTuple):
+    """Where a session is in its numbers: the next StatSN, the last tag given, and the command window."""
+
+    stat_sn: int
+    ttt: int
+    exp_cmd_sn: int
+    max_cmd_sn: int
+
+
 class Directory(Protocol):
     """What SendTargets asks the server for."""
 
@@ -51,7 +60,8 @@ class Session:
 
     `agreed` is what login ended in, said from the initiator's side: its `max_recv_data_segment_length` is the
     initiator's own, its sequence numbers are the next ones. `drop` ends the connection and may be called from any
-    thread. `closing` is True once the connection is to end as soon as the outbox has gone out.
+    thread. `closing` is True once the connection is to end as soon as the outbox has gone out. `observed` is for
+    whoever has to see every PDU (a trace, a fault plan): such a session does without the compiled data path.
     """
 
     handlers: ClassVar[dict[int, Callable[..., None]]]
@@ -65,6 +75,7 @@ class Session:
         self.tasks = TaskSet()
         self.window = Window(agreed.cmd_sn, depth)
         self.closing = False
+        self.observed = False
         self._directory = directory
         self._stat_sn = agreed.exp_stat_sn
         self._ttt = 0
@@ -94,6 +105,15 @@ class Session:
     def reject(self, frame: Frame, reason: int) -> None:
         """Refuse one PDU and go on (11.17)."""
         self.outbox.put(pdu.Reject(reason=reason, **self.numbers()), frame.bhs)
+
+    @property
+    def position(self) -> Position:
+        """For the compiled data path, which gives numbers, too: it and the session set each other's in turn."""
+        return Position(self._stat_sn, self._ttt, self.window.exp_cmd_sn, self.window.max_cmd_sn)
+
+    @position.setter
+    def position(self, position: tuple[int, int, int, int]) -> None:
+        self._stat_sn, self._ttt, self.window.exp_cmd_sn, self.window.max_cmd_sn = position
 
     def new_ttt(self) -> int:
         """A Target Transfer Tag that is not in use and not the reserved one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypedDict, cast
 
@@ -32,42 +32,43 @@ class Snapshot(TypedDict):
     faults: dict[str, int]
 
 
-class Statistics:
-    """Events of the server, and the traffic of its connections, each of which counts in a Counter of its own.
+Traffic = Callable[[], "Counter[str]"]
 
-    A connection's Counter is written by its thread only and is added to the total when the connection ends, so that
+
+class Statistics:
+    """Events of the server, and the traffic of its connections, which each of them counts for itself.
+
+    A connection's counts are written by its thread only and are added to the total when the connection ends, so that
     counting costs the data path no lock.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards everything here; nothing is called under it
+        self._lock = threading.Lock()  # guards everything here; only traffic functions are called under it
         self._total: Counter[str] = Counter()
-        self._live: list[Counter[str]] = []
+        self._live: list[Traffic] = []
 
     def count(self, event: str) -> None:
         """One more of an event."""
         with self._lock:
             self._total[event] += 1
 
-    def connected(self) -> Counter[str]:
-        """The Counter of a new connection."""
-        counts: Counter[str] = Counter()
+    def connected(self, traffic: Traffic) -> None:
+        """A new connection, and the function that gives a copy of what it has counted; from any thread."""
         with self._lock:
-            self._live.append(counts)
-        return counts
+            self._live.append(traffic)
 
-    def disconnected(self, counts: Counter[str]) -> None:
+    def disconnected(self, traffic: Traffic) -> None:
         """Add a finished connection's traffic to the total."""
         with self._lock:
-            self._live = [other for other in self._live if other is not counts]
-            self._total.update(counts)
+            self._live.remove(traffic)
+            self._total.update(traffic())
 
     def snapshot(self, sessions_open: int, faults: Mapping[str, int] = MappingProxyType({})) -> Snapshot:
         """A copy of all counts. `faults`: those that a plan has injected, by kind."""
         with self._lock:
             total = self._total.copy()
-            for counts in self._live:
-                total.update(counts.copy())
+            for traffic in self._live:
+                total.update(traffic())
         by_direction: dict[str, dict[str, int]] = {"in": {}, "out": {}}
         for name, count in total.items():
             direction, dot, opcode = name.partition(".")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from swd.proto import pdu
 from swd.target.scsi.reply import ABORTED_COMMAND, CheckCondition, WantData
@@ -96,11 +96,11 @@ class WriteTask:
             return False
         if header.data_sn != sequence.data_sn or header.buffer_offset != sequence.offset:
             raise data_phase_error()
+        if header.final and solicited and sequence.offset + len(data) != sequence.end:
+            raise incorrect_amount()
         sequence.data_sn += 1
         self._store(sequence, data)
         if header.final and solicited:
-            if sequence.offset != sequence.end:
-                raise incorrect_amount()
             del self._solicited[header.ttt]
         elif header.final:
             self._end_unsolicited()
@@ -135,19 +135,44 @@ class WriteTask:
         self._unsolicited = None
 
 
+class OtherTasks(Protocol):
+    """Open writes of the session that the compiled data path has, and what it is to know of ours."""
+
+    others: int
+
+    def __len__(self) -> int: ...
+    def __contains__(self, itt: int, /) -> bool: ...
+    def drop(self, itt: int, /) -> bool: ...
+    def abort(self, lun: int | None = None, /) -> int: ...
+
+
 class TaskSet:
-    """The write tasks of one session, by ITT. Other sessions' threads may abort in it (resets), hence the lock."""
+    """The write tasks of one session, by ITT. Other sessions' threads may abort in it (resets), hence the lock.
+
+    Length, `in`, `drop` and `abort` are about all of them, wherever they are; the rest is about those of Python.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards _tasks; nothing is called under it
+        self._lock = threading.Lock()  # guards _tasks and the count that `_others` has of them; nothing waits under it
         self._tasks: dict[int, WriteTask] = {}
+        self._others: OtherTasks | None = None
+
+    def join(self, others: OtherTasks) -> None:
+        """From now on these tasks count, too."""
+        with self._lock:
+            self._others = others
+            self._tell()
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._tasks) + (len(self._others) if self._others is not None else 0)
+
+    def __contains__(self, itt: int) -> bool:
+        return itt in self._tasks or (self._others is not None and itt in self._others)
 
     def add(self, task: WriteTask) -> None:
         with self._lock:
             self._tasks[task.command.itt] = task
+            self._tell()
 
     def get(self, itt: int) -> WriteTask | None:
         return self._tasks.get(itt)
@@ -155,7 +180,13 @@ class TaskSet:
     def take(self, itt: int) -> WriteTask | None:
         """Remove and return a task; None if it is not there (any more): then somebody aborted it."""
         with self._lock:
-            return self._tasks.pop(itt, None)
+            task = self._tasks.pop(itt, None)
+            self._tell()
+        return task
+
+    def drop(self, itt: int) -> bool:
+        """Abort one task; False if it is not there."""
+        return self.take(itt) is not None or (self._others is not None and self._others.drop(itt))
 
     def abort(self, lun: int | None = None) -> int:
         """Drop all tasks, or all of one unit; the number dropped."""
@@ -163,4 +194,9 @@ class TaskSet:
             doomed = [itt for itt, task in self._tasks.items() if lun in (None, task.command.lun)]
             for itt in doomed:
                 del self._tasks[itt]
-        return len(doomed)
+            self._tell()
+        return len(doomed) + (self._others.abort(lun) if self._others is not None else 0)
+
+    def _tell(self) -> None:
+        if self._others is not None:
+            self._others.others = len(self._tasks)

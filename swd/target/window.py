@@ -35,6 +35,11 @@ class Window:
         self._held: dict[int, _Held] = {}
         self._skipped: set[int] = set()  # aborted before they came (11.6.1): counted as received
 
+    @property
+    def holds(self) -> bool:
+        """Whether a number that comes now may release something, or be one that was aborted."""
+        return bool(self._held or self._skipped)
+
     def open_for(self, tasks: int) -> None:
         """Move MaxCmdSN for a session with so many tasks open."""
         limit = serial.add(self.exp_cmd_sn, self._depth - tasks - 1)

@@ -43,6 +43,7 @@ MIRRORS = {
     "crc": "_crc32c.pyx",
     "engine": "_engine.pyx",
     "pump": "_fastpath.pyx",
+    "targetpath": "_targetpath.pyx",
 }
 
 

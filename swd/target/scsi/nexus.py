@@ -44,6 +44,10 @@ class Nexus:
                 pending.clear()
             pending.append(attention)
 
+    def waits(self, lun: int) -> bool:
+        """Whether a unit attention of this unit is pending."""
+        return bool(self._pending.get(lun))
+
     def take(self, lun: int) -> tuple[int, int] | None:
         """The next unit attention of this unit, which is thereby reported; None when there is none."""
         if not self._pending.get(lun):  # the common case, without the lock

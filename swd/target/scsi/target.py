@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from swd._targetpath import Gate
 from swd.proto import lun as lun_field
 from swd.target.config import TargetConfig
 from swd.target.scsi.inquiry import report_luns
@@ -13,6 +14,10 @@ from swd.target.scsi.reply import CheckCondition, Outcome, Request
 from swd.target.scsi.unit import LogicalUnit, absent
 
 _REPORT_LUNS = 0xA0
+_HARMLESS = frozenset(  # commands that change at most blocks, and attentions of the nexus that sent them
+    {0x00, 0x03, 0x08, 0x0A, 0x12, 0x1A, 0x25, 0x28, 0x2A, 0x2F, 0x35, 0x41, 0x42, 0x5A, 0x88, 0x8A, 0x8F, 0x91, 0x93}
+    | {0x9E, 0xA0, 0xA8, 0xAA, 0xAF}
+)
 
 
 class ScsiTarget:
@@ -24,8 +29,10 @@ class ScsiTarget:
             for number, lun in sorted(config.luns.items())
         }
         self.nexuses = NexusTable(tuple(self.units))
+        self.gate = Gate()  # touched after every change of what `LogicalUnit.unhindered` says
         for number, lun in config.luns.items():
-            lun.script.listen(partial(self.nexuses.establish, lun_field.field(number)))
+            lun.script.listen(partial(self._establish, lun_field.field(number)))
+            lun.script.watch(self.gate.touch)
 
     @property
     def luns(self) -> tuple[int, ...]:
@@ -40,17 +47,29 @@ class ScsiTarget:
             except CheckCondition as error:
                 return error.reply
         unit = self.units.get(lun)
-        return unit.execute(request) if unit else absent(request)
+        outcome = unit.execute(request) if unit else absent(request)
+        self.executed(request.cdb)
+        return outcome
+
+    def executed(self, cdb: bytes) -> None:
+        """A command has been started, or finished: what other sessions may do could be something else now."""
+        if cdb[0] not in _HARMLESS:
+            self.gate.touch()
 
     def reset_unit(self, lun: int) -> None:
         """What LOGICAL UNIT RESET leaves behind: an attention for every nexus (SAM-5 6.3.3)."""
-        self.nexuses.establish(lun, DEVICE_RESET)
+        self._establish(lun, DEVICE_RESET)
 
     def reset(self, attention: tuple[int, int]) -> None:
         """What a reset of the whole target leaves behind, on all units and for every nexus."""
         for lun in self.units:
-            self.nexuses.establish(lun, attention)
+            self._establish(lun, attention)
 
     def cleared(self, lun: int, nexus: Nexus) -> None:
         """CLEAR TASK SET took commands of this nexus away: it is to know (SAM-5 7.4)."""
         nexus.establish(lun, CLEARED_BY_ANOTHER)
+        self.gate.touch()
+
+    def _establish(self, lun: int, attention: tuple[int, int]) -> None:
+        self.nexuses.establish(lun, attention)
+        self.gate.touch()

@@ -16,6 +16,7 @@ from swd.target.config import Lun
 from swd.target.media import Medium
 from swd.target.scsi import blocks, inquiry, modes, provisioning
 from swd.target.scsi.cdb import allocation, check_range
+from swd.target.scsi.nexus import Nexus
 from swd.target.scsi.reply import (
     DATA_PROTECT,
     ILLEGAL_REQUEST,
@@ -73,6 +74,15 @@ class LogicalUnit:
         except (CheckCondition, MediumError) as error:
             return _failed(error)
         return outcome
+
+    def unhindered(self, nexus: Nexus) -> tuple[bool, bool]:
+        """Whether plain reads, and plain writes, of this nexus would now pass what `execute` checks before it acts.
+
+        The compiled data path goes by it until the target's gate is touched.
+        """
+        attention = nexus.waits(self.lun)
+        locked = self.read_only or self.script.write_protected or self.script.full
+        return not attention, not attention and not locked
 
     def finish(self, want: WantData, data: memoryview) -> Reply:
         """End a command whose Data-Out has come. Never raises, as `execute`."""

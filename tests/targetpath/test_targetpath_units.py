@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What makes a unit's next command Python's, and what sessions do to each other, with the compiled data path in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from target_server.raw_initiator import RawInitiator, read_10, sixteen, write_10
+
+from swd.proto import pdu
+from swd.target import Lun, RamMedium, TargetConfig, TargetServer
+from swd.target.faults import Plan
+
+NAME = "iqn.2026-01.org.example:units"
+SIZE = 4 << 20
+BLOCK = bytes(range(256)) * 2
+
+
+@pytest.fixture
+def disk() -> Lun:
+    return Lun(RamMedium(SIZE))
+
+
+@pytest.fixture
+def server(disk: Lun) -> Iterator[TargetServer]:
+    with TargetServer([TargetConfig(NAME, {0: disk, 1: Lun(RamMedium(SIZE), read_only=True)})]) as server:
+        yield server
+
+
+@pytest.fixture
+def first(server: TargetServer) -> Iterator[RawInitiator]:
+    yield from _logged_in(server, b"\x80\0\0\0\0\1")
+
+
+@pytest.fixture
+def second(server: TargetServer) -> Iterator[RawInitiator]:
+    yield from _logged_in(server, b"\x80\0\0\0\0\2")
+
+
+def _logged_in(server: TargetServer, isid: bytes) -> Iterator[RawInitiator]:
+    with RawInitiator(server.portal, isid=isid) as raw:
+        raw.login(NAME)
+        raw.ready(0)
+        raw.ready(1)
+        yield raw
+
+
+def compiled_answers(server: TargetServer) -> int:
+    """SCSI answers that Python knows nothing of."""
+    paths = [connection._path for connection in server._connections if connection._path is not None]
+    return sum(path._path.counts()[2].get(0x25, 0) + path._path.counts()[2].get(0x21, 0) for path in paths)
+
+
+def write(raw: RawInitiator, lba: int, data: bytes, lun: int = 0) -> tuple[int, tuple[int, int, int] | None]:
+    ended = raw.finish(raw.command(write_10(lba, len(data) // 512), lun=lun, expect=len(data), immediate_data=data))
+    return ended.status, ended.sense
+
+
+def test_what_is_written_is_read(server: TargetServer, first: RawInitiator, second: RawInitiator) -> None:
+    before = compiled_answers(server)
+    assert write(first, 7, BLOCK) == (0, None)
+    assert second.run(read_10(7, 1), expect=512).data == BLOCK
+    assert compiled_answers(server) == before + 2
+
+
+def test_switches_hold_for_the_next_command(disk: Lun, first: RawInitiator) -> None:
+    assert write(first, 0, BLOCK) == (0, None)
+    disk.script.write_protected = True
+    assert write(first, 0, BLOCK) == (2, (7, 0x27, 0))
+    assert first.run(read_10(0, 1), expect=512).data == BLOCK
+    disk.script.write_protected = False
+    disk.script.full = True
+    assert write(first, 0, BLOCK) == (2, (7, 0x27, 7))
+    disk.script.full = False
+    assert write(first, 0, BLOCK) == (0, None)
+
+
+def test_a_read_only_unit_is_read(server: TargetServer, first: RawInitiator) -> None:
+    before = compiled_answers(server)
+    assert write(first, 0, BLOCK, lun=1) == (2, (7, 0x27, 0))
+    assert first.run(read_10(0, 1), lun=1, expect=512).data == bytes(512)
+    assert compiled_answers(server) == before + 1
+
+
+def test_an_attention_comes_first(disk: Lun, first: RawInitiator, second: RawInitiator) -> None:
+    disk.attention(0x2A, 0x09)  # CAPACITY DATA HAS CHANGED
+    for raw in (first, second):
+        assert raw.run(read_10(0, 1), expect=512).sense == (6, 0x2A, 9)
+        assert raw.run(read_10(0, 1), expect=512).data == bytes(512)
+
+
+def test_a_reset_by_another_session_comes_first(first: RawInitiator, second: RawInitiator) -> None:
+    second.send(pdu.TaskManagementRequest(function=5, lun=0, itt=second.tag(), cmd_sn=second.cmd_sn))
+    assert isinstance(second.receive().header, pdu.TaskManagementResponse)
+    assert write(first, 0, BLOCK) == (2, (6, 0x29, 3))
+    assert first.run(read_10(0, 1), expect=512).data == bytes(512)
+
+
+def test_a_write_that_another_session_aborted_writes_no_more(first: RawInitiator, second: RawInitiator) -> None:
+    data = BLOCK * 256
+    tag = first.command(write_10(0, 256), expect=len(data), write=True)
+    r2t = first.receive().header
+    assert isinstance(r2t, pdu.R2T)
+    half = r2t.desired_data_transfer_length // 2
+    out = pdu.DataOut(itt=tag, ttt=r2t.ttt, final=False)
+    first.send(out, data[:half])
+    first.send(pdu.NopOut(immediate=True, itt=first.tag(), cmd_sn=first.cmd_sn))
+    assert isinstance(first.receive().header, pdu.NopIn)  # so that half of it is there
+    second.send(pdu.TaskManagementRequest(function=5, lun=0, itt=second.tag(), cmd_sn=second.cmd_sn))
+    assert isinstance(second.receive().header, pdu.TaskManagementResponse)
+    first.send(pdu.DataOut(itt=tag, ttt=r2t.ttt, data_sn=1, buffer_offset=half), data[half:])
+    assert first.run(bytes(6)).sense == (6, 0x29, 3)
+    assert first.run(read_10(0, 256), expect=len(data)).data == data[:half] + bytes(len(data) - half)
+
+
+def test_a_write_aborted_within_a_data_segment_writes_no_more(first: RawInitiator, second: RawInitiator) -> None:
+    """The rest of the segment has nowhere to go, but has to be read."""
+    data = BLOCK * 128
+    tag = first.tag()
+    command = pdu.ScsiCommand(
+        itt=tag, cdb=write_10(0, 128).ljust(16, b"\0"), cmd_sn=first.cmd_sn, write=True,
+        expected_data_transfer_length=len(data), data_segment_length=len(data),
+    ).pack()  # fmt: skip
+    first.cmd_sn += 1
+    first.sock.sendall(command + data[:40000])
+    while second.run(read_10(70, 1), expect=512).data != BLOCK:
+        pass  # until the first 40000 bytes have been taken
+    second.send(pdu.TaskManagementRequest(function=5, lun=0, itt=second.tag(), cmd_sn=second.cmd_sn))
+    assert isinstance(second.receive().header, pdu.TaskManagementResponse)
+    first.sock.sendall(data[40000:])
+    assert first.run(bytes(6)).sense == (6, 0x29, 3)
+    found = first.run(read_10(0, 128), expect=len(data)).data
+    assert found[:40000] == data[:40000]
+    assert found[40000:] == bytes(len(data) - 40000)
+
+
+def test_provisioning_follows_what_was_written(first: RawInitiator) -> None:
+    """GET LBA STATUS (SBC-3 5.6) after writes, UNMAP, and writes again."""
+
+    def mapped(lba: int) -> bool:
+        data = first.run(b"\x9e\x12" + lba.to_bytes(8, "big") + bytes(3) + b"\x18\0\0", expect=24).data
+        return data[20] == 0
+
+    assert not mapped(4000)
+    assert write(first, 4000, BLOCK * 8) == (0, None)
+    assert mapped(4000)
+    parameters = b"\0\x16\0\x10" + bytes(4) + (4000).to_bytes(8, "big") + b"\0\0\0\x08" + bytes(4)
+    assert first.run(b"\x42" + bytes(7) + b"\x18\0", data=parameters).status == 0
+    assert not mapped(4000)
+    assert first.run(read_10(4000, 8), expect=4096).data == bytes(4096)
+    assert first.run(sixteen(0x8A, 4000, 8), data=BLOCK * 8).status == 0
+    assert mapped(4000)
+
+
+def test_an_ordered_command_does_not_reach_back(first: RawInitiator) -> None:
+    """What a read before it has queued is not changed by an ORDERED write behind it, both in one segment."""
+    assert write(first, 0, BLOCK * 128) == (0, None)
+    commands = b""
+    for tag in range(8):
+        commands += pdu.ScsiCommand(
+            itt=tag, cdb=read_10(0, 128).ljust(16, b"\0"), cmd_sn=first.cmd_sn, read=True,
+            expected_data_transfer_length=65536,
+        ).pack()  # fmt: skip
+        first.cmd_sn += 1
+    commands += pdu.ScsiCommand(
+        itt=99, cdb=write_10(0, 128).ljust(16, b"\0"), cmd_sn=first.cmd_sn, write=True, attributes=2,
+        expected_data_transfer_length=65536, data_segment_length=65536,
+    ).pack()  # fmt: skip
+    first.cmd_sn += 1
+    first.sock.sendall(commands + bytes(65536))
+    for tag in range(8):
+        assert first.finish(tag).data == BLOCK * 128
+    assert first.finish(99).status == 0
+    assert first.run(read_10(0, 128), expect=65536).data == bytes(65536)
+
+
+def test_a_fault_plan_keeps_a_connection_in_python(disk: Lun) -> None:
+    with TargetServer([TargetConfig(NAME, {0: disk})], faults=Plan()) as server, RawInitiator(server.portal) as raw:
+        raw.login(NAME)
+        raw.ready()
+        assert write(raw, 3, BLOCK) == (0, None)
+        assert [one._path for one in server._connections] == [None]

@@ -11,7 +11,7 @@ SUITE = mkdir -p .build/path && ln -sfn ../../tests .build/path/tests && cd .bui
 	PYTHONPATH='$(CURDIR)/.build/path' SWD_TEST_HOME='$(CURDIR)/.venv' PATH='$(CURDIR)/$(BIN)':"$$PATH" \
 	$(CURDIR)/$(BIN)/pytest -c '$(CURDIR)/pyproject.toml' --rootdir='$(CURDIR)'
 
-.PHONY: help build demo test test-deps lint types cover bench bench-instructions pages matrix mutants soak soak-control endurance clean
+.PHONY: help build demo test test-deps lint types cover bench bench-instructions pages matrix mutants soak soak-control endurance new-project clean
 .PHONY: fuzz fuzz-short sanitize valgrind
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo 'make soak | soak-control     as root: I/O under faults for ARGS="--seconds N --seed N" | lying targets are caught'
 	@echo 'make endurance               eight processes on one unit; 10,000 opens: ARGS="--seconds N --opens N"'
 	@echo 'make fuzz | fuzz-short       search with coverage for FUZZ_SECONDS (600), ARGS=TARGET... | a few seconds, for CI'
+	@echo 'make new-project             the pytest plugin from an empty folder, as a new user installs it'
 	@echo 'make clean                   remove all that make made'
 
 build:
@@ -81,6 +82,9 @@ fuzz: build
 
 fuzz-short: build
 	@FUZZ_SECONDS="$${FUZZ_SECONDS:-12}" exec $(BIN)/python fuzz/run.py --short $(ARGS)
+
+new-project: build
+	@exec $(BIN)/python tools/new_project.py
 
 clean:
 	@rm -rf .venv .build build dist htmlcov .coverage .coverage.* *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -67,6 +67,8 @@ def test_the_wheel_holds_modules_stubs_and_licence_but_no_sources_of_extensions(
         f"{about}.data/data/share/man/man1/swdctl.1"
     ]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
+    points = zipfile.ZipFile(wheel).read(f"{about}.dist-info/entry_points.txt").decode()
+    assert "[pytest11]\nswd = swd.export.pytest_plugin\n" in points
 
 
 def test_the_metadata_says_what_is_true(wheel: Path) -> None:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from support.process import environment
 
+QUICKLY = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # importing hypothesis takes longer than most tests
 _STEP = re.compile(r"<!-- (?P<what>file|run|run, fails): (?P<words>.*?) -->\n```\w*\n(?P<block>.*?)```\n", re.DOTALL)
 
 
@@ -46,7 +47,7 @@ def play(page: Path, folder: Path) -> Iterator[str]:
             program.write_text(step.block)
             command = [sys.executable, str(program)]
         elif command[0] == "pytest":
-            command = [sys.executable, "-m", *command, "-p", "no:cacheprovider"]
+            command = [sys.executable, "-m", *command, *QUICKLY]
         both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         done = subprocess.run(command, cwd=folder, env=environment(), text=True, timeout=60, **both)
         assert (done.returncode != 0) is (step.what == "run, fails"), f"{step.words}: {done.returncode}\n{done.stdout}"

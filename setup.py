@@ -22,6 +22,7 @@ SOURCES = {
     "swd._fastpath": ["swd/_fastpath.pyx"],
     "swd._asyncqueue": ["swd/_asyncqueue.pyx"],
     "swd._targetpath": ["swd/_targetpath.pyx"],
+    "swd._straight": ["swd/_straight.pyx"],
 }
 FLAGS = [
     "-O1" if COVERAGE else "-O3",

@@ -215,7 +215,7 @@ cdef class AsyncQueue:
             pump.users += 1
             self.me.told = True  # what ends from here on is seen below
             if not pump.reading and pump.engine.fault_code == OK and not pump.closing:
-                pump.receive(0)
+                pump.receive(NULL, 0)
                 pump.pass_role()  # that sends the data that an R2T wants, commands that a wider window lets go
             self.me.told = False
             ended = self.me.done

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from swd._crc32c cimport swd_crc_copy, swd_crc_update
@@ -40,6 +41,7 @@ cdef extern from "_watch.h" nogil:
 
 
 cdef enum:
+    BHS = 48
     MAX_R2T = 16        # R2Ts that may wait in one task; the login never offers more
     SLOT_BITS = 12
     MAX_SLOTS = 4096
@@ -131,12 +133,10 @@ cdef struct Task:
     uint32_t unsolicited_sn
     uint32_t r2t_sn     # next R2TSN
     uint32_t r2t_next   # lowest offset that an R2T may still ask for
-    R2T r2t[MAX_R2T]
     int32_t spans       # spans in the send queue that point into out_buf
     uint8_t *own_out    # private copy of a detached write, or the data of a control PDU
     uint8_t *tail       # data segment of the response that ended it
     uint32_t tail_len
-    uint8_t bhs[48]     # control: the header to send, then the header that came back
     double timeout      # seconds
     double begun        # when it was queued, on the caller's clock
     double deadline     # on the caller's clock; progress puts it off
@@ -144,6 +144,9 @@ cdef struct Task:
     int64_t tag         # the pump's: which I/O of a batch
     void *waiter        # the pump's: who waits
     Task *next          # in one of the queues below
+    # From here on: written before it is read, and not cleared for every task.
+    uint8_t bhs[48]     # control: the header to send, then the header that came back
+    R2T r2t[MAX_R2T]
 
 
 cdef struct Queue:
@@ -165,6 +168,7 @@ cdef struct Agreed:
     uint32_t cmd_sn, exp_stat_sn, max_cmd_sn
 
 
+@cython.final
 cdef class Engine:
     # configuration, copied once a connection
     cdef readonly bint header_digest, data_digest
@@ -246,6 +250,8 @@ cdef class Engine:
     cdef int detach(self, Task *task) noexcept nogil
     cdef void fail(self, int code, int64_t a, int64_t b) noexcept nogil
     cdef int fill(self, double now) noexcept nogil
+    cdef uint32_t immediate_most(self) noexcept nogil
+    cdef uint32_t unsolicited_most(self) noexcept nogil
     cdef void sent(self, size_t n) noexcept nogil
     cdef int where(self, iovec *place) noexcept nogil
     cdef int received(self, size_t n) noexcept nogil

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, final
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer
 
 from swd.errors import SwdError
 from swd.values import Completion, Event, Leftover, Negotiated
@@ -10,7 +10,7 @@ from swd.values import Completion, Event, Leftover, Negotiated
 FAULT_NAMES: Final[dict[int, str]]
 FAULTS: Final[dict[int, tuple[type[SwdError], str, str]]]
 
-@disjoint_base
+@final
 class Engine:
     def __init__(self, negotiated: Negotiated, slots: int = 256, ring: int = 262144) -> None: ...
     @property

@@ -15,6 +15,7 @@ An Initiator Task Tag is generation << 12 | slot: finding a task is one array ac
 ended matches nothing. A caller's buffer is written only between `start` and the end of its task or `detach`.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -32,7 +33,6 @@ cdef double FAR_FUTURE = 1e300
 cdef double MOST_EXTENSION = 4.0    # progress prolongs a command up to so many times its deadline
 
 cdef enum:
-    BHS = 48
     RESERVED = 0xFFFFFFFF
     HEADER_SPACE = 1 << 16          # headers and trailers that may wait to be sent
     QUEUE_GOAL = 1 << 20            # bytes that are worth preparing ahead of the socket
@@ -221,6 +221,7 @@ cdef Agreed agreed_from(negotiated):
     return agreed
 
 
+@cython.final
 cdef class Engine:
     """Engine(negotiated, slots=256, ring=262144): the machine of one connection after login.
 
@@ -283,7 +284,7 @@ cdef class Engine:
         cdef Task *task = &self.tasks[slot]
         self.free_count -= 1
         self.free_slots[at] = self.free_slots[self.free_count]
-        memset(task, 0, sizeof(Task))
+        memset(task, 0, <size_t>&(<Task *>NULL).bhs)
         while itt == RESERVED:
             self.generation += 1
             itt = (self.generation << SLOT_BITS) | <uint32_t>slot
@@ -548,7 +549,7 @@ cdef class Engine:
         return False
 
     cdef void lose_barred(self, Queue *queue) noexcept nogil:
-        while self.barred_count and queue.head != NULL and not queue.head.control and self.is_barred(queue.head.lun):
+        while queue.head != NULL and not queue.head.control and self.is_barred(queue.head.lun):
             self.lose(pop(queue))
 
     cdef uint8_t *list_barred(self, dict units) except NULL:
@@ -672,7 +673,8 @@ cdef class Engine:
             return pop(&self.urgent)
         if self.held or not window_open:
             return NULL
-        self.lose_barred(&self.replay)
+        if self.barred_count:
+            self.lose_barred(&self.replay)
         task = self.replay.head
         if task != NULL:
             if self.replaying and (self.one_by_one or task.cdb[0] == SYNCHRONIZE_10 or task.cdb[0] == SYNCHRONIZE_16):
@@ -684,7 +686,8 @@ cdef class Engine:
             return pop(&self.replay)
         if self.replaying:
             return NULL
-        self.lose_barred(&self.waiting)
+        if self.barred_count:
+            self.lose_barred(&self.waiting)
         return pop(&self.waiting)
 
     cdef void build_nop_answer(self) noexcept nogil:
@@ -715,20 +718,27 @@ cdef class Engine:
         task.deadline = now + task.timeout
         self.add_pdu(header, task.out_buf, task.out_len, task)
 
+    cdef uint32_t immediate_most(self) noexcept nogil:
+        """Bytes of a write that may go in its command PDU."""
+        return min(self.first_burst, self.max_send) if self.immediate_data else 0
+
+    cdef uint32_t unsolicited_most(self) noexcept nogil:
+        """Bytes of a write that may go without an R2T (RFC 7143 13.10, 13.14)."""
+        return self.immediate_most() if self.initial_r2t else self.first_burst
+
     cdef void build_command(self, Task *task, double now) noexcept nogil:
         """The command, with immediate data as far as was agreed; what may follow unsolicited is queued (RFC 7143
         4.2.5.2).
         """
         cdef uint8_t *header = self.new_header()
-        cdef uint32_t first = min(self.first_burst, task.out_len)
-        cdef uint32_t immediate = min(first, self.max_send) if self.immediate_data else 0
+        cdef uint32_t immediate = min(task.out_len, self.immediate_most())
         header[0] = OP_SCSI_COMMAND
         header[1] = 0x80 | 0x01  # F, SIMPLE
         if task.in_len:
             header[1] |= 0x40
         elif task.out_len:
             header[1] |= 0x20
-            task.unsolicited_end = immediate if self.initial_r2t else first
+            task.unsolicited_end = min(task.out_len, self.unsolicited_most())
             if task.unsolicited_end > immediate:
                 header[1] &= 0x7F  # unsolicited Data-Out follows
         memcpy(header + 8, task.lun, 8)

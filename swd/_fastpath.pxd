@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from swd._engine cimport Engine, Task
+from swd._engine cimport Engine, Task, iovec
 from swd._sys cimport pthread_cond_t, pthread_mutex_t
 
 
@@ -22,6 +23,8 @@ cdef struct Waiter:
     bint looped                 # not a thread but an event loop: it is woken by a byte to `wake_fd`
     int wake_fd
     bint told                   # that byte is on its way, or the loop is looking just now
+    uint32_t low_water          # bytes without which its receive need not return; 0: any
+    uint32_t drip               # fewer bytes than this in one receive are a drip
     Task *done                  # its tasks that have ended
 
 
@@ -52,6 +55,7 @@ cdef struct Batch:
     int odd_count
 
 
+@cython.final
 cdef class Pump:
     cdef Engine engine
     cdef object on_event, on_down, on_tape
@@ -66,10 +70,19 @@ cdef class Pump:
     cdef unsigned born
     cdef readonly unsigned epoch    # counts the connections of this pump
     cdef uint64_t sends, receives
+    cdef double spin            # seconds that a receive is tried again before it sleeps
+    cdef unsigned spins         # counts them
+    cdef bint fed_elsewhere
+    cdef bint coalesces
+    cdef uint32_t low_water     # of the socket, as set; above 1 only while a batch has it to itself
+    cdef int drips              # receives in a row that brought little; negative: not looked at yet
 
     cdef void flush(self, double now) noexcept nogil
-    cdef bint turn(self, Waiter *me, double wait) noexcept nogil
-    cdef bint receive(self, double wait) noexcept nogil
+    cdef bint turn(self, Waiter *me, double now, double wait) noexcept nogil
+    cdef bint receive(self, Waiter *me, double wait) noexcept nogil
+    cdef ssize_t receive_into(self, iovec *place, int count, bint block, uint32_t low_water) noexcept nogil
+    cdef void set_low_water(self, uint32_t low_water) noexcept nogil
+    cdef void mind_drips(self, Waiter *me, ssize_t n) noexcept nogil
     cdef void distribute(self) noexcept nogil
     cdef void die(self, int code, int64_t detail) noexcept nogil
     cdef void wake_all(self) noexcept nogil
@@ -84,11 +97,11 @@ cdef class Pump:
     cdef Task *adopt(self, Waiter *me, uint32_t itt) noexcept nogil
     cdef void give_back(self, Waiter *me, Task *task) noexcept nogil
     cdef void drop(self, uint32_t itt) noexcept nogil
-    cdef int wait(self, Waiter *me, double deadline) noexcept nogil
+    cdef int wait(self, Waiter *me, double now, double deadline) noexcept nogil
     cdef bint is_dead_for(self, Waiter *me) noexcept nogil
     cdef bint wants_look(self) noexcept nogil
-    cdef Task *begin(self, Waiter *me, Request *request) noexcept nogil
-    cdef int attempt(self, Waiter *me, Request *request, Task **task) noexcept nogil
+    cdef Task *begin(self, Waiter *me, Request *request, double now) noexcept nogil
+    cdef int attempt(self, Waiter *me, Request *request, Task **task, double now) noexcept nogil
     cdef int check(self) except -1
     cdef int see_to_loss(self) except -1
     cdef int look(self, double deadline, double timeout, uint32_t itt) except -1
@@ -96,8 +109,10 @@ cdef class Pump:
     cdef int see_to_events(self) except -1
     cdef object run(self, Request *request)
     cdef void harvest(self, Waiter *me, Batch *batch) noexcept nogil
-    cdef void refill(self, Waiter *me, Batch *batch) noexcept nogil
+    cdef void refill(self, Waiter *me, Batch *batch, double now) noexcept nogil
+    cdef uint32_t worth_waiting_for(self, Waiter *me, Batch *batch) noexcept nogil
     cdef int run_batch(self, Waiter *me, Batch *batch) noexcept nogil
+    cdef int keep_full(self, Waiter *me, Batch *batch) noexcept nogil
     cdef double first_deadline(self, Waiter *me, uint32_t *itt) noexcept nogil
     cdef tuple tags_of(self, Waiter *me)
     cdef list odd_ones(self, Batch *batch)

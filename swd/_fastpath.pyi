@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Callable, Iterable, Mapping
+from typing import final
 
 from typing_extensions import Buffer, Self, disjoint_base
 
@@ -7,7 +8,7 @@ from swd._engine import Engine
 from swd.errors import SwdError
 from swd.values import Completion, Event, Leftover, Negotiated
 
-@disjoint_base
+@final
 class Pump:
     def __new__(
         cls,
@@ -15,6 +16,9 @@ class Pump:
         fd: int,
         on_event: Callable[[Event], object] | None = None,
         on_down: Callable[[], object] | None = None,
+        *,
+        spin: float = 0.0,
+        coalesce: bool = True,
     ) -> Self: ...
     def command(
         self,

@@ -32,6 +32,7 @@ from libc.string cimport memcpy, memset
 
 from swd._engine cimport (
     ACTIVE,
+    BHS,
     CLOSED,
     DATA_DIGEST,
     DONE,
@@ -74,12 +75,15 @@ from swd._sys cimport (
     swd_cond_init,
     swd_cond_wait,
     swd_fork_generation,
+    swd_is_fed_elsewhere,
     swd_now,
     swd_poll,
     swd_poll_write,
     swd_receive,
+    swd_receive_spinning,
     swd_reset,
     swd_send,
+    swd_set_low_water,
     swd_set_receive_slice,
     swd_wake,
     swd_watch_forks,
@@ -92,8 +96,14 @@ cdef double SLICE = 0.25        # seconds: the longest that a signal or a deadli
 cdef double SEND_SLICE = 0.01   # seconds: a thread without the reader role waits this long for room in the socket
 cdef uint32_t HALF_QUEUE_FROM = 65536  # bytes an I/O from which a batch refills only when half of its queue is done
 
+cdef double LOW_WATER_SLICE = 0.0009    # seconds (poll makes it 1 ms): what ends below the low-water mark waits so long
+
 cdef enum:
     NO_TAG = 0xFFFFFFFF
+    MOST_LOW_WATER = 1 << 16    # half of the engine's ring
+    DRIPS = 2                   # receives in a row after which a target is said to drip
+    DRIP_REST = 64              # receives without a look at drips after the mark was not reached in time
+    SPINS_A_LOOK = 16           # waits between two looks at which CPU feeds the socket
     ODD_LIMIT = 64              # odd completions that a batch keeps before it hands them to Python
 
 if swd_watch_forks() != 0:
@@ -120,16 +130,21 @@ cdef void read_or_write(uint8_t *cdb, bint write, uint64_t lba, uint32_t blocks)
         put32(cdb + 10, blocks)
 
 
+@cython.final
 @cython.no_gc_clear  # as Command, which may be in the same cycle
 cdef class Pump:
-    """Pump(engine, fd, on_event=None, on_down=None): takes over a connected, blocking stream socket; `close()` closes
-    it.
+    """Pump(engine, fd, on_event=None, on_down=None, *, spin=0.0, coalesce=True): takes over a connected, blocking
+    stream socket; `close()` closes it.
 
     `on_event` is called with each Event, `on_down` with nothing when the link is lost, by whichever thread is waiting,
-    without the lock. Without `on_down` a lost link is the end.
+    without the lock. Without `on_down` a lost link is the end. `spin`: seconds that a wait polls before it sleeps,
+    where another CPU feeds the socket. `coalesce`: let a batch's receive wait for several answers of a target that
+    sends them one by one.
     """
 
-    def __cinit__(self, Engine engine not None, int fd, on_event=None, on_down=None):
+    def __cinit__(
+        self, Engine engine not None, int fd, on_event=None, on_down=None, *, double spin=0.0, bint coalesce=True
+    ):
         self.fd = -1
         self.born = swd_fork_generation()
         pthread_mutex_init(&self.lock, NULL)
@@ -139,6 +154,9 @@ cdef class Pump:
         self.on_down = on_down
         self.can_recover = on_down is not None
         self.receiving_slot = NO_SLOT
+        self.spin = spin
+        self.coalesces = coalesce
+        self.low_water = 1
         swd_set_receive_slice(fd, SLICE)
         self.fd = fd
 
@@ -172,15 +190,15 @@ cdef class Pump:
         if self.engine.done.head != NULL:
             self.distribute()
 
-    cdef bint turn(self, Waiter *me, double wait) noexcept nogil:
+    cdef bint turn(self, Waiter *me, double now, double wait) noexcept nogil:
         """Sends, then waits at most `wait` seconds for something to happen. False if nothing did, or a signal came."""
-        self.flush(swd_now())
+        self.flush(now)
         if self.engine.recovering and not me.ahead:
             return swd_cond_wait(&me.cond, &self.lock, min(wait, SLICE)) != 0
         if self.engine.fault_code != OK or (me.pending <= me.low and me.done != NULL):
             return True
         if not self.reading:
-            return self.receive(wait)
+            return self.receive(me, wait)
         if not self.blocked:
             return swd_cond_wait(&me.cond, &self.lock, min(wait, SLICE)) != 0
         pthread_mutex_unlock(&self.lock)
@@ -188,12 +206,13 @@ cdef class Pump:
         pthread_mutex_lock(&self.lock)
         return ready
 
-    cdef bint receive(self, double wait) noexcept nogil:
+    cdef bint receive(self, Waiter *me, double wait) noexcept nogil:
         """One receive in the reader role; wait=0 does not block. As `turn`."""
         cdef iovec place[2]
         cdef int count = self.engine.where(place)
         cdef bint want_write = self.blocked
         cdef bint block = wait >= SLICE and not want_write
+        cdef uint32_t low_water = me.low_water if block else 0
         cdef bint ready = True
         cdef ssize_t n = -1
         cdef int error = EAGAIN
@@ -203,7 +222,7 @@ cdef class Pump:
         if not block and wait > 0:
             ready = swd_poll(self.fd, want_write, min(wait, SLICE)) != 0
         if ready:
-            n = swd_receive(self.fd, place, count, block)
+            n = self.receive_into(place, count, block, low_water)
             error = errno
         pthread_mutex_lock(&self.lock)
         self.reading = False
@@ -215,18 +234,52 @@ cdef class Pump:
             return True
         if n > 0:
             self.engine.now = swd_now()
+            if block:
+                self.mind_drips(me, n)
             if self.engine.received(n) < 0:
                 self.die(OK, 0)
             self.distribute()
         elif n == 0:
             self.die(END_OF_STREAM, 0)
         elif error == EAGAIN or error == EWOULDBLOCK:
-            return want_write and ready
+            return (want_write and ready) or low_water != 0
         elif error == EINTR:
             return False
         else:
             self.die(SYSTEM_ERROR, error)
         return True
+
+    cdef ssize_t receive_into(self, iovec *place, int count, bint block, uint32_t low_water) noexcept nogil:
+        """The receive itself, in the reader role, without the lock."""
+        cdef ssize_t n
+        self.set_low_water(low_water if low_water else 1)
+        if low_water:
+            # A short answer (an error, say) may never bring as much as that: whoever waits looks after a slice.
+            if swd_poll(self.fd, False, LOW_WATER_SLICE) == 0:
+                self.drips = -DRIP_REST
+            return swd_receive(self.fd, place, count, False)
+        if block and self.spin > 0:
+            if self.spins % SPINS_A_LOOK == 0:
+                self.fed_elsewhere = swd_is_fed_elsewhere(self.fd)
+            self.spins += 1
+            if self.fed_elsewhere:
+                n = swd_receive_spinning(self.fd, place, count, self.spin)
+                if n >= 0 or (errno != EAGAIN and errno != EWOULDBLOCK):
+                    return n
+        return swd_receive(self.fd, place, count, block)
+
+    cdef void set_low_water(self, uint32_t low_water) noexcept nogil:
+        """In the reader role, or with the lock while nobody has it."""
+        if low_water != self.low_water:
+            swd_set_low_water(self.fd, low_water)
+            self.low_water = low_water
+
+    cdef void mind_drips(self, Waiter *me, ssize_t n) noexcept nogil:
+        """Does the target send its answers one by one? Then a receive brings one where it could bring many."""
+        if self.drips < 0:
+            self.drips += 1
+        elif self.low_water == 1:
+            self.drips = min(self.drips + 1, DRIPS) if n < me.drip else 0
 
     cdef void distribute(self) noexcept nogil:
         """Gives ended tasks to those who wait for them."""
@@ -393,18 +446,18 @@ cdef class Pump:
             pthread_cond_signal(&waiter.cond)
         self.let_go(task)
 
-    cdef int wait(self, Waiter *me, double deadline) noexcept nogil:
+    cdef int wait(self, Waiter *me, double now, double deadline) noexcept nogil:
         """Turns until all of the waiter's tasks have ended, or something wants the GIL."""
-        cdef double now = swd_now()
         cdef double look_at = now + SLICE
         while me.pending:
             if self.is_dead_for(me):
                 return DEAD
             if now >= deadline or now >= look_at or self.wants_look():
                 return LOOK
-            if not self.turn(me, deadline - now):
+            if not self.turn(me, now, deadline - now):
                 return LOOK if me.pending else COMPLETE
-            now = swd_now()
+            if me.pending:  # a clock that nobody reads is a tenth of a short command's own costs
+                now = swd_now()
         return COMPLETE
 
     cdef bint is_dead_for(self, Waiter *me) noexcept nogil:
@@ -417,16 +470,16 @@ cdef class Pump:
             or self.engine.tape.used > self.engine.tape.size // 2
         )
 
-    cdef Task *begin(self, Waiter *me, Request *request) noexcept nogil:
+    cdef Task *begin(self, Waiter *me, Request *request, double now) noexcept nogil:
         cdef Task *task
         if request.bhs != NULL:
             task = self.engine.start_control(
-                request.bhs, request.out_buf, request.out_len, request.answer, request.itt, request.timeout, swd_now()
+                request.bhs, request.out_buf, request.out_len, request.answer, request.itt, request.timeout, now
             )
         else:
             task = self.engine.start(
                 request.lun, request.cdb, request.out_buf, request.out_len, request.in_buf, request.in_len,
-                request.timeout, swd_now(),
+                request.timeout, now,
             )
         if task != NULL and request.ahead:
             self.engine.go_ahead(task)
@@ -435,18 +488,18 @@ cdef class Pump:
             me.pending = 1
         return task
 
-    cdef int attempt(self, Waiter *me, Request *request, Task **task) noexcept nogil:
+    cdef int attempt(self, Waiter *me, Request *request, Task **task, double now) noexcept nogil:
         """Begins if there is a free slot, waits, and reports."""
         me.ahead = request.ahead or request.bhs != NULL  # a ping or a logout means this connection, not the next
         if task[0] == NULL:
-            task[0] = self.begin(me, request)
+            task[0] = self.begin(me, request, now)
         if self.is_dead_for(me):
             return DEAD
         if task[0] == NULL:
             self.engine.slot_waits += 1
-            self.turn(me, SEND_SLICE)  # all slots are taken: others must end first
+            self.turn(me, now, SEND_SLICE)  # all slots are taken: others must end first
             return LOOK
-        return self.wait(me, task[0].deadline)
+        return self.wait(me, now, task[0].deadline)
 
     # ---- with the GIL, without the lock ----------------------------------------------------------------------------
 
@@ -523,12 +576,13 @@ cdef class Pump:
         cdef Task *task = NULL
         cdef int ended
         cdef bint left = False
-        cdef double give_up = swd_now() + request.timeout
+        cdef double now = swd_now()
+        cdef double give_up = now + request.timeout
         self.check()
         with nogil:
             pthread_mutex_lock(&self.lock)
             self.join(&me)
-            ended = self.attempt(&me, request, &task)
+            ended = self.attempt(&me, request, &task, now)
             if ended == COMPLETE and task.plain:
                 self.leave(&me)
                 left = True
@@ -546,7 +600,7 @@ cdef class Pump:
                     self.look(give_up, request.timeout, NO_TAG)
                 with nogil:
                     pthread_mutex_lock(&self.lock)
-                    ended = self.attempt(&me, request, &task)
+                    ended = self.attempt(&me, request, &task, swd_now())
                     pthread_mutex_unlock(&self.lock)
             if ended == DEAD:
                 raise self.engine.death()
@@ -623,7 +677,7 @@ cdef class Pump:
         request.timeout = timeout
         with nogil:
             pthread_mutex_lock(&self.lock)
-            task = self.begin(NULL, &request)
+            task = self.begin(NULL, &request, swd_now())
             if task != NULL:
                 itt = task.itt
                 self.users += 1
@@ -667,11 +721,10 @@ cdef class Pump:
                 batch.odd = task
                 batch.odd_count += 1
 
-    cdef void refill(self, Waiter *me, Batch *batch) noexcept nogil:
+    cdef void refill(self, Waiter *me, Batch *batch, double now) noexcept nogil:
         cdef uint8_t cdb[16]
         cdef uint8_t *place
         cdef Task *task
-        cdef double now = swd_now()
         while batch.next < batch.count and me.pending < batch.queue_depth:
             read_or_write(cdb, batch.write, <uint64_t>batch.lbas[batch.next], batch.blocks)
             place = batch.buffer + batch.next * batch.size
@@ -686,23 +739,47 @@ cdef class Pump:
             batch.next += 1
             me.pending += 1
 
+    cdef uint32_t worth_waiting_for(self, Waiter *me, Batch *batch) noexcept nogil:
+        """The bytes that one receive of this batch should bring: those of half of the answers that are due, where the
+        target sends them one by one; 0 for any.
+
+        Only while nobody else is on this session, whose answer would wait with ours, and where no R2T is due.
+        """
+        cdef uint64_t answer = BHS if batch.write else BHS + batch.size
+        me.drip = <uint32_t>min(answer * (me.pending // 8 + 1), MOST_LOW_WATER // 2)
+        if self.drips < DRIPS or not self.coalesces or me.pending < 4:
+            return 0
+        if self.waiters != me or me.next != NULL or (batch.write and batch.size > self.engine.unsolicited_most()):
+            return 0
+        return <uint32_t>min(answer * (me.pending // 2), MOST_LOW_WATER)
+
     cdef int run_batch(self, Waiter *me, Batch *batch) noexcept nogil:
         """Keeps the queue full until all I/Os have ended, or something wants the GIL."""
-        cdef double look_at = swd_now() + SLICE
+        cdef int ended = self.keep_full(me, batch)
+        me.low_water = 0
+        if self.low_water != 1 and not self.reading and self.fd >= 0:
+            self.set_low_water(1)
+        return ended
+
+    cdef int keep_full(self, Waiter *me, Batch *batch) noexcept nogil:
+        cdef double now = swd_now()
+        cdef double look_at = now + SLICE
         while True:
             self.harvest(me, batch)
             if batch.next == batch.count and me.pending == 0:
                 return COMPLETE
             if self.is_dead_for(me):
                 return DEAD
-            if self.wants_look() or batch.odd_count >= ODD_LIMIT or swd_now() >= look_at:
+            if self.wants_look() or batch.odd_count >= ODD_LIMIT or now >= look_at:
                 return LOOK
             if me.pending <= me.low:
-                self.refill(me, batch)
+                self.refill(me, batch, now)
             if batch.next == batch.count:
                 me.low = 0
-            if not self.turn(me, SLICE):
+            me.low_water = self.worth_waiting_for(me, batch)
+            if not self.turn(me, now, SLICE):
                 return LOOK
+            now = swd_now()
 
     cdef double first_deadline(self, Waiter *me, uint32_t *itt) noexcept nogil:
         cdef int slot
@@ -828,7 +905,7 @@ cdef class Pump:
             pthread_mutex_lock(&self.lock)
             self.users += 1
             if not self.reading and self.engine.fault_code == OK:
-                self.receive(0)
+                self.receive(NULL, 0)
                 self.flush(swd_now())
                 self.pass_role()
             self.part()
@@ -865,6 +942,8 @@ cdef class Pump:
                 self.engine.begin_again(&agreed, tags, count, one_by_one)
                 self.told_down = False
                 self.blocked = False
+                self.low_water = 1
+                self.drips = 0
                 self.distribute()
                 self.wake_all()
             pthread_mutex_unlock(&self.lock)
@@ -1148,7 +1227,7 @@ cdef class Command:
             self.pinned = True
         with nogil:
             pthread_mutex_lock(&pump.lock)
-            task = pump.begin(NULL, &request)
+            task = pump.begin(NULL, &request, swd_now())
             if task != NULL:
                 self.itt = task.itt
                 pump.users += 1
@@ -1206,7 +1285,7 @@ cdef class Command:
             with nogil:
                 pthread_mutex_lock(&pump.lock)
                 deadline = task.deadline
-                ended = pump.wait(me, min(until, deadline))
+                ended = pump.wait(me, swd_now(), min(until, deadline))
                 if me.pending:
                     deadline = task.deadline  # it may have been sent meanwhile
                 pthread_mutex_unlock(&pump.lock)

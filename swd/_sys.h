@@ -2,6 +2,9 @@
 /* The few system facilities that differ between Linux and macOS, or that C says better than Cython. */
 #ifndef SWD_SYS_H
 #define SWD_SYS_H
+#ifdef __linux__
+#include <sched.h>
+#endif
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -70,10 +73,54 @@ static inline ssize_t swd_send(int fd, struct iovec *spans, int count)
 static inline ssize_t swd_receive(int fd, struct iovec *places, int count, int wait)
 {
     struct msghdr message;
+    if (count == 1)
+        return recv(fd, places->iov_base, places->iov_len, wait ? 0 : MSG_DONTWAIT);
     memset(&message, 0, sizeof message);
     message.msg_iov = places;
     message.msg_iovlen = count;
     return recvmsg(fd, &message, wait ? 0 : MSG_DONTWAIT);
+}
+
+/* Whether the peer's packets for this socket are worked on by another CPU than the one we run on: on the same one, to
+ * spin would only keep the peer from answering. */
+static inline int swd_is_fed_elsewhere(int fd)
+{
+#if defined(__linux__) && defined(SO_INCOMING_CPU)
+    int cpu = -1;
+    socklen_t length = sizeof cpu;
+    return getsockopt(fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &length) == 0 && cpu >= 0 && cpu != sched_getcpu();
+#else
+    (void)fd;
+    return 0;
+#endif
+}
+
+/* As swd_receive without waiting, again and again, for `seconds`. */
+static inline ssize_t swd_receive_spinning(int fd, struct iovec *places, int count, double seconds)
+{
+    double until = 0, now;
+    ssize_t n;
+    for (;;) {
+        int turns = 16;
+        while (turns--) {
+            n = swd_receive(fd, places, count, 0);
+            if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
+                return n;
+        }
+        now = swd_now();
+        if (until == 0)
+            until = now + seconds;
+        else if (now >= until) {
+            errno = EAGAIN;
+            return -1;
+        }
+    }
+}
+
+/* The bytes that must have come before the socket counts as readable. */
+static inline void swd_set_low_water(int fd, int bytes)
+{
+    setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes);
 }
 
 /* Waits until fd is readable (and/or writable), at most `seconds`; returns poll's revents, 0 after time-out or a signal. */

@@ -63,9 +63,9 @@ static inline void swd_latencies_add(swd_latencies *all, const uint8_t *lun, int
 {
     swd_histogram *histogram = &all->of[swd_latencies_unit(all, lun)][direction];
     uint64_t us = seconds > 0 ? (uint64_t)(seconds * 1e6) : 0;
-    int bucket = 0;
-    while (bucket < SWD_BUCKETS - 1 && us >> (bucket + 1))
-        bucket++;
+    int bucket = us < 2 ? 0 : 63 - __builtin_clzll(us);
+    if (bucket > SWD_BUCKETS - 1)
+        bucket = SWD_BUCKETS - 1;
     histogram->count++;
     histogram->microseconds += us;
     histogram->bucket[bucket]++;

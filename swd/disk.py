@@ -17,9 +17,11 @@ from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from swd._straight import StraightReads
 from swd.errors import BadDescriptor, CacheLost, InvalidArgument, MediumError, Unsupported
 from swd.ioqueue import COMMAND_BYTES, QUEUE_DEPTH, BlockUnit, Buffer, Many, int64_offsets, parts, run_many, transfer
 from swd.scsi.rangelock import RangeLock
+from swd.values import ScsiResult
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +34,7 @@ _D = TypeVar("_D", bound="Disk")
 __all__ = ["BlockUnit", "Disk", "RangeLock", "RawDisk", "wrote"]
 
 
-class Disk:
+class Disk(StraightReads):
     """A block device for reading, or for reading and writing. Offsets and lengths are in bytes and need no alignment.
 
     `unit` is what it stands on, `writable` whether it was opened for writing; neither is to be set.
@@ -69,6 +71,7 @@ class Disk:
         self._size = unit.blocks * unit.block_size
         self._end = self._size  # -1 when closed, so that one comparison on the fast path sees that too
         self._single = min(unit.max_transfer, COMMAND_BYTES)
+        self._go_straight(getattr(unit, "straight", None))
         self._since: int | None = None  # the unit's cache losses when the oldest write not yet flushed began
         self._since_lock = threading.Lock()  # guards _since; nothing is called under it
 
@@ -101,17 +104,17 @@ class Disk:
         """Whether the medium is write protected."""
         return self.unit.read_only
 
-    def pread(self, length: int, offset: int) -> bytes:
-        """Up to `length` bytes from `offset` on: fewer only at the end of the disk, b"" behind it."""
+    # `pread` and `pread_into` are StraightReads'; here is what does not go straight.
+
+    def _pread(self, length: int, offset: int) -> bytes:
         length = self._readable(index(length), index(offset))
         if not length:
             return b""
         data = bytearray(length)
         self._read(memoryview(data), offset)
-        return bytes(data)  # one copy; `pread_into` makes none
+        return bytes(data)
 
-    def pread_into(self, buffer: Buffer, offset: int) -> int:
-        """Fill a writable, contiguous buffer; the number of bytes read, which is less only at the end of the disk."""
+    def _pread_into(self, buffer: Buffer, offset: int) -> int:
         view, offset = memoryview(buffer), index(offset)
         if not view.nbytes:
             return self._readable(0, offset)
@@ -129,6 +132,11 @@ class Disk:
             return self._read_into(view, offset)
         self.unit.read_blocks(lba, view)
         return length
+
+    def _settle_read(self, buffer: Buffer, lba: int, result: ScsiResult) -> None:
+        """A straight read did not end plainly GOOD: the policy of its unit, which alone has such a way, decides."""
+        unit: Any = self.unit
+        unit.settle(False, lba, memoryview(buffer).cast("B"), result)
 
     def pwrite(self, data: Buffer, offset: int) -> int:
         """Write all of a contiguous buffer, which must not change meanwhile; the number of its bytes."""

@@ -133,7 +133,7 @@ def test_an_aligned_read_is_a_few_calls(disk: Disk) -> None:
         disk.pread_into(buffer, 512)
     finally:
         sys.setprofile(None)
-    assert calls[:2] == ["pread_into", "read_blocks"]
+    assert calls[:2] == ["_pread_into", "read_blocks"]
 
 
 def test_64_mib_are_one_batch() -> None:

@@ -60,6 +60,8 @@ def connect(portal: str, target: str, *, chap: Chap | None = None, **options: ob
     if not isinstance(target, str):
         raise TypeError(f"a target name is a str, not {type(target).__name__}")
     effective = option_rules.read(options, config.load().for_target(target, where))
+    if effective.sessions > 1:
+        raise InvalidArgument("sessions= spreads a disk, and swd.connect makes one session: use swd.open")
     from swd.driver import initiator, secrets
     from swd.driver.session import Session
 

@@ -166,6 +166,9 @@ class _Ahead:
         self._session = session
         self.read_blocks, self.write_blocks, self.batch = session.read_blocks, session.write_blocks, session.batch
 
+    def straight(self, _lun: int, _timeout: float | None = None) -> None:
+        """There is none ahead of the others."""
+
     def execute(
         self, cdb: bytes, *, lun: int, data_out: Buffer | None = None, data_in: int = 0, timeout: float | None = None
     ) -> ScsiResult:

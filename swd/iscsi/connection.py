@@ -57,7 +57,7 @@ def pump_for(
 ) -> Pump:
     """An engine and a pump that take the link over."""
     engine = Engine(link.negotiated, slots=_slots(options.queue_depth))
-    return Pump(engine, link.fd, on_event, on_down)
+    return Pump(engine, link.fd, on_event, on_down, spin=options.spin_us * 1e-6, coalesce=options.coalesce)
 
 
 def establish(
@@ -74,7 +74,7 @@ def establish(
     here = portal
     states = states or States(tally)
     for _ in range(MAX_REDIRECTS + 1):
-        stream = _dial(here, deadline, options.congestion, tally, states)
+        stream = _dial(here, deadline, options, tally, states)
         try:
             outcome = _login(stream, config)
             if isinstance(outcome, Negotiated):
@@ -98,10 +98,10 @@ def establish(
     )
 
 
-def _dial(portal: Portal, deadline: Deadline, congestion: str | None, tally: Tally, states: States) -> Stream:
+def _dial(portal: Portal, deadline: Deadline, options: Options, tally: Tally, states: States) -> Stream:
     states.dialling()
     try:
-        stream = connect(portal, deadline, congestion=congestion, tally=tally)
+        stream = connect(portal, deadline, options=options, tally=tally)
     except BaseException:
         states.not_logged_in()
         raise

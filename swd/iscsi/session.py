@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from swd import messages
 from swd._engine import FAULT_NAMES
+from swd._straight import Straight
 from swd.errors import ConnectionLost, DeadlineExceeded, InvalidArgument, ProtocolViolation, SwdError, Unsupported
 from swd.iscsi import keeper
 from swd.iscsi.connection import Link, establish, pump_for
@@ -39,7 +40,7 @@ from swd.proto.login import LoginConfig
 from swd.proto.options import Options
 from swd.proto.pdu import Opcode
 from swd.proto.recovery import Path
-from swd.values import RESERVED_TAG, Chap, Event, Negotiated, Portal, ScsiResult
+from swd.values import RESERVED_TAG, Chap, Completion, Event, Negotiated, Portal, ScsiResult
 
 if TYPE_CHECKING:
     import asyncio
@@ -273,6 +274,18 @@ class Session:
                 write, field, lbas, blocks, buffer, queue_depth=queue_depth, timeout=self._timeout(timeout)
             )
         return [(index, end if isinstance(end, SwdError) else result_of(end, None)) for index, end in odd]
+
+    def straight(self, lun: int, timeout: float | None = None) -> Straight:
+        """The compiled way of a unit's reads."""
+        field = luns.field(lun)
+
+        def ended_badly(error: SwdError) -> None:
+            if isinstance(error, DeadlineExceeded):
+                self._expired(error, field)
+            elif isinstance(error, ProtocolViolation):
+                self._violated(error)
+
+        return Straight(self._pump, field, self._timeout(timeout), ended_badly, _odd_result)
 
     def loop_queue(self, loop: asyncio.AbstractEventLoop) -> LoopQueue:
         """The session's I/O as futures of a running event loop; made and used in its thread, closed by its owner."""
@@ -610,6 +623,10 @@ class Session:
             self._answer_logout_request()
         elif message.async_event in (_ASYNC_DROP_CONNECTION, _ASYNC_DROP_ALL):
             self._pump.cut(ConnectionLost(f"{self.portal} announced that it drops the connection"), self._pump.epoch)
+
+
+def _odd_result(completion: Completion) -> ScsiResult:
+    return result_of(completion, None)
 
 
 def random_isid() -> bytes:

@@ -18,6 +18,7 @@ from swd import messages
 from swd.errors import NoSuchDevice
 from swd.iscsi.tally import PROCESS, Tally
 from swd.iscsi.trace import Tap, tap_for
+from swd.proto.options import DEFAULTS, Options
 from swd.values import Portal
 
 _log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class Stream:
             raise NoSuchDevice(f"{self.portal}: lost while {doing} it during login: {words(error)}") from error
 
 
-def connect(portal: Portal, deadline: Deadline, *, congestion: str | None = None, tally: Tally = PROCESS) -> Stream:
+def connect(portal: Portal, deadline: Deadline, *, options: Options = DEFAULTS, tally: Tally = PROCESS) -> Stream:
     """Tries each address of the portal's host in the resolver's order; the last failure is the cause of
     NoSuchDevice.
     """
@@ -113,7 +114,7 @@ def connect(portal: Portal, deadline: Deadline, *, congestion: str | None = None
         sock = socket.socket(family, kind, protocol)
         tally.add("conn_open")
         try:
-            _prepare(sock, congestion)
+            _prepare(sock, options)
             sock.settimeout(max(patience, 0.001))
             sock.connect(address)
         except OSError as error:
@@ -128,7 +129,7 @@ def connect(portal: Portal, deadline: Deadline, *, congestion: str | None = None
     raise NoSuchDevice(f"{portal} cannot be reached: {words(failure)}; is the target running there?") from failure
 
 
-def _prepare(sock: socket.socket, congestion: str | None) -> None:
+def _prepare(sock: socket.socket, options: Options) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE:
@@ -137,11 +138,18 @@ def _prepare(sock: socket.socket, congestion: str | None) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
     if hasattr(socket, "SO_NOSIGPIPE"):  # macOS has no MSG_NOSIGNAL
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_NOSIGPIPE, 1)
-    if congestion is not None:
+    # Buffers before the connection, for the window scale is settled by the SYN (RFC 7323 2.2).
+    if options.rcvbuf:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, options.rcvbuf)
+    if options.sndbuf:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.sndbuf)
+    if options.notsent_lowat and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, options.notsent_lowat)
+    if options.congestion is not None:
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, options.congestion.encode())
         except (AttributeError, OSError) as error:
-            messages.say(_log, "SWD_LOG_CONGESTION", name=congestion, why=error)
+            messages.say(_log, "SWD_LOG_CONGESTION", name=options.congestion, why=error)
 
 
 def words(error: BaseException | None) -> str:

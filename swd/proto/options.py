@@ -58,6 +58,11 @@ class Options:
     error_recovery_level: int = 0
     queue_depth: int = 32
     congestion: str | None = None
+    spin_us: int = 0
+    coalesce: bool = True
+    rcvbuf: int = 0
+    sndbuf: int = 0
+    notsent_lowat: int = 0
     cache_loss: str = "standard"
     stable_writes: str | None = None
     path_settle: float = 5.0
@@ -119,11 +124,16 @@ TABLE: tuple[Row, ...] = (
     Row("data_sequence_in_order", "bool", "bursts come in the order of their offsets", built=(True,)),
     Row("default_time2wait", "int", "seconds to wait before a reconnect", *_WAIT),
     Row("default_time2retain", "int", "seconds that the target keeps the state of a lost session", *_WAIT),
-    Row("sessions", "int", "sessions to one target", 1, 64, built=1),
+    Row("sessions", "int", "sessions over which the I/O of one disk is spread, a thread each", 1, 64),
     Row("connections", "int", "connections of one session", 1, 65535, built=1),
     Row("error_recovery_level", "int", "0 to 2", 0, 2, built=0),
     Row("queue_depth", "int", "commands in flight", 1, 4096),
     Row("congestion", "text", "TCP congestion control of this host, such as cubic", 1, 15),
+    Row("spin_us", "int", "microseconds that a wait polls before it sleeps; 0: it sleeps at once", 0, 1000),
+    Row("coalesce", "bool", "a batch waits for several answers of a target that sends them one by one"),
+    Row("rcvbuf", "size", "bytes of the socket's receive buffer; 0: the kernel tunes it", 0, 1 << 30),
+    Row("sndbuf", "size", "bytes of the socket's send buffer; 0: the kernel tunes it", 0, 1 << 30),
+    Row("notsent_lowat", "size", "bytes that may wait unsent in the socket; 0: as many as fit", 0, 1 << 30),
     Row(
         "cache_loss",
         "word",
@@ -198,6 +208,8 @@ def _value(row: Row, value: object, source: str) -> object:
 
 
 def _consistent(options: Options, changes: Mapping[str, object], source: str) -> Options:
+    if options.sessions > 1 and options.isid is not None:
+        raise InvalidArgument(f"{source}: one isid cannot serve {options.sessions} sessions: leave one of the two out")
     if options.first_burst_length <= options.max_burst_length:
         return options
     if "first_burst_length" in changes:

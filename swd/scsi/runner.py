@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from swd._straight import Straight
 from swd.errors import SwdError
 from swd.iscsi.tally import PROCESS
 from swd.scsi import policy
@@ -33,6 +34,9 @@ class ScsiSession(Protocol):
     def execute(
         self, cdb: bytes, *, lun: int, data_out: Buffer | None = None, data_in: int = 0, timeout: float | None = None
     ) -> ScsiResult: ...
+
+    def straight(self, lun: int, timeout: float | None = None) -> Straight | None:
+        """The compiled way to a unit, if there is one."""
 
     def read_blocks(
         self, lun: int, lba: int, blocks: int, buffer: Buffer, timeout: float | None = None

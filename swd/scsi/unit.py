@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from swd._straight import Straight
 from swd.errors import BadDescriptor, ScsiError, StaleIdentity, SwdError, Unsupported
 from swd.scsi import cdb, policy
 from swd.scsi.cacheloss import CacheWatch
@@ -21,6 +22,7 @@ from swd.scsi.inquiry import BlockLimits
 from swd.scsi.probe import Facts, probe, reread
 from swd.scsi.rangelock import RangeLock
 from swd.scsi.runner import Buffer, Runner, ScsiSession
+from swd.scsi.spread import Spread
 from swd.values import ScsiResult
 
 MAX_TRANSFER = 8 << 20  # bytes of one command where the unit names no limit, or a higher one
@@ -70,11 +72,22 @@ class LogicalUnit:
         self._has_cache = True
         self._refusal: Callable[[], SwdError] | None = None
         self._read, self._write, self._batch = session.read_blocks, session.write_blocks, session.batch
+        self._spread: Spread | None = None
+        self.straight: Straight | None = session.straight(lun, timeout)
 
     @property
     def cache_losses(self) -> int:
-        """How often unflushed writes may have gone so far (see `swd.scsi.cacheloss`)."""
-        return self.watch.losses
+        """How often unflushed writes may have gone so far (see `swd.scsi.cacheloss`), on whatever session."""
+        if self._spread is None:
+            return self.watch.losses
+        return sum(unit.watch.losses for unit in self._spread.units)
+
+    def spread_over(self, others: tuple[LogicalUnit, ...]) -> None:
+        """From now on reads and writes take turns on this unit and on `others`: the same disk on other sessions. No
+        straight way is taken any more: that is one session's.
+        """
+        self.straight = None
+        self._spread = Spread((self, *others))
 
     @property
     def identity_strong(self) -> bool:
@@ -90,6 +103,10 @@ class LogicalUnit:
 
     def read_blocks(self, lba: int, buffer: Buffer) -> None:
         """Fill `buffer` (bytes, whole blocks, at most `max_transfer`) from block `lba` on; undefined after an error."""
+        self._next().read_here(lba, buffer)
+
+    def read_here(self, lba: int, buffer: Buffer) -> None:
+        """As `read_blocks`, on this session."""
         blocks = len(buffer) // self.block_size
         result = self._read(self.lun, lba, blocks, buffer, self.timeout)
         if result is not None:
@@ -97,6 +114,10 @@ class LogicalUnit:
 
     def write_blocks(self, lba: int, buffer: Buffer) -> None:
         """Write `buffer` (bytes, whole blocks, at most `max_transfer`) from block `lba` on."""
+        self._next().write_here(lba, buffer)
+
+    def write_here(self, lba: int, buffer: Buffer) -> None:
+        """As `write_blocks`, on this session."""
         blocks = len(buffer) // self.block_size
         result = self._write(self.lun, lba, blocks, buffer, self.timeout)
         if result is not None:
@@ -107,6 +128,16 @@ class LogicalUnit:
 
         Returns those that failed, after the policy has tried the odd ones one by one: (index, error).
         """
+        if self._spread is not None and memoryview(lbas).nbytes:
+            return self._spread.batch(write, lbas, buffer, queue_depth=queue_depth)
+        return self.batch_here(write, lbas, buffer, queue_depth=queue_depth)
+
+    def _next(self) -> LogicalUnit:
+        """The unit whose turn it is."""
+        return self if self._spread is None else self._spread.turn()
+
+    def batch_here(self, write: bool, lbas: Buffer, buffer: Buffer, *, queue_depth: int) -> list[tuple[int, SwdError]]:
+        """As `batch`, on this session."""
         starts = memoryview(lbas).cast("B").cast("q")
         if not len(starts):
             return []
@@ -262,6 +293,8 @@ class LogicalUnit:
             raise refusal()
 
         self._refusal = refusal
+        if self.straight is not None:
+            self.straight.shut()
         self._read = self._write = self._batch = refuse
 
     @property

@@ -86,7 +86,6 @@ BAD: list[tuple[str, object]] = [
 UNBUILT: list[tuple[str, object]] = [
     ("error_recovery_level", 1),
     ("connections", "2"),
-    ("sessions", 2),
     ("data_pdu_in_order", "no"),
     ("data_sequence_in_order", False),
 ]

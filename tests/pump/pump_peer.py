@@ -181,19 +181,35 @@ class Played(threading.Thread):
             raise self.error
 
 
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets of the loopback that send at once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    for sock in (ours, theirs):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ours, theirs
+
+
 @contextlib.contextmanager
 def connected(
     script: Callable[[Peer], object],
     *,
     on_event: Callable[[Event], object] | None = None,
     slots: int = 256,
+    tcp: bool = False,
+    spin: float = 0.0,
+    coalesce: bool = True,
     **changes: object,
 ) -> Iterator[tuple[Pump, Peer]]:
-    """A pump and its peer, who plays `script` in a thread; at the end both are closed, and the script ended well."""
+    """A pump and its peer, who plays `script` in a thread; at the end both are closed, and the script ended well.
+
+    `tcp`: over the loopback, where a low-water mark means something, instead of a socket pair.
+    """
     agreed = dataclasses.replace(AGREED, **changes)  # type: ignore[arg-type]
-    ours, theirs = socket.socketpair()
+    ours, theirs = tcp_pair() if tcp else socket.socketpair()
     peer = Peer(theirs, agreed)
-    pump = Pump(Engine(agreed, slots=slots), ours.detach(), on_event)
+    pump = Pump(Engine(agreed, slots=slots), ours.detach(), on_event, spin=spin, coalesce=coalesce)
     played = Played(lambda: peer.play(script))
     try:
         yield pump, peer

@@ -84,6 +84,9 @@ class FakeDisk:
             0, result.data[:data_in], residual=result.residual or data_in - min(data_in, len(result.data))
         )
 
+    def straight(self, lun: int, timeout: float | None = None) -> None:
+        """No compiled way leads here."""
+
     def read_blocks(
         self, lun: int, lba: int, blocks: int, buffer: Any, timeout: float | None = None
     ) -> ScsiResult | None:

@@ -40,7 +40,7 @@ MEMBERS = {
 # What the ranks below need of a Session; docs/architecture.md, "The seams".
 SEAMS = {
     "Session": {"read_blocks", "write_blocks", "batch", "alive", "look_in", "close_at_exit"}
-    | {"last_headers", "latencies", "trace", "loop_queue"},
+    | {"last_headers", "latencies", "trace", "loop_queue", "straight"},
     "Disk": {"unit", "writable", "stable_writes", "is_open"},
 }
 
@@ -80,7 +80,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def assigned(cls: type) -> set[str]:
     """The attributes that the methods of a class, or of those of swd that it stands on, give an instance."""
-    sources = (inspect.getsource(base) for base in cls.__mro__ if base.__module__.startswith("swd."))
+    bases = [base for base in cls.__mro__ if base.__module__.startswith("swd.")]
+    sources = (inspect.getsource(base) for base in bases if not base.__module__.startswith("swd._"))  # not compiled
     return {
         name for source in sources for name in re.findall(r"^\s+self\.([a-z]\w*)\b[^=\n]*=[^=]", source, re.MULTILINE)
     }

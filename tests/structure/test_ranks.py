@@ -22,7 +22,11 @@ RANKS = (
     (2, "swd.iscsi"),
     (2, "swd.target"),
     (1.5, "swd._targetpath"),
-    (1, "swd._asyncqueue", "swd._fastpath", "swd._engine", "swd._crc32c", "swd._wire", "swd._serial", "swd._sys"),
+    (
+        1,
+        *("swd._asyncqueue", "swd._straight", "swd._fastpath", "swd._engine", "swd._crc32c"),
+        *("swd._wire", "swd._serial", "swd._sys"),
+    ),
     (0, "swd.proto"),
     (0, "swd.messages"),
     (-1, "swd.values", "swd.errors"),

@@ -40,6 +40,7 @@ OWN_FOLDERS = {
 MIRRORS = {
     "target_server": "target",
     "asyncqueue": "_asyncqueue.pyx",
+    "straight": "_straight.pyx",
     "crc": "_crc32c.pyx",
     "engine": "_engine.pyx",
     "pump": "_fastpath.pyx",

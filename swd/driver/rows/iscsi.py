@@ -7,11 +7,12 @@ anything here runs. Within one Driver, opens of the same target with the same op
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from swd.disk import wrote
+from swd.disk import Disk, wrote
 from swd.driver import initiator, known, partition, secrets, statistics
 from swd.driver.errnos import During, translated
 from swd.driver.ioctl import Request
@@ -102,19 +103,42 @@ def _attach_as(dev: HardwarePath | Wwid, path: IscsiDev, wanted: Wanted) -> Unit
 def _attach(dev: IscsiDev, wanted: Wanted) -> Unit:
     from swd.driver.devsw import find
 
-    lease = hold(dev, wanted)
+    held = contextlib.ExitStack()
     try:
-        disk = lease.session.unit(dev.lun, writable=wanted.writable, on_close=lambda: wanted.sessions.release(lease))
+        sessions = [_leased(dev, wanted, number, held) for number in range(effective(dev, wanted).sessions)]
+        others = [held.enter_context(session.unit(dev.lun, writable=wanted.writable)) for session in sessions[1:]]
+        disk = sessions[0].unit(dev.lun, writable=wanted.writable, on_close=held.close)
     except BaseException:
-        wanted.sessions.release(lease)
+        held.close()
         raise
-    return Unit(find(dev), str(dev), wanted.writable, disk, kept=lease.session)
+    if others:
+        _spread(disk, others)
+    return Unit(find(dev), str(dev), wanted.writable, disk, kept=sessions[0])
 
 
-def hold(dev: IscsiDev, wanted: Wanted) -> Lease:
-    """A lease on the session that leads to a unit: the one there is, or a new one."""
+def _leased(dev: IscsiDev, wanted: Wanted, number: int, held: contextlib.ExitStack) -> Session:
+    lease = hold(dev, wanted, number)
+    held.callback(wanted.sessions.release, lease)
+    return lease.session
+
+
+def _spread(disk: Disk, others: list[Disk]) -> None:
+    """The I/O of `disk` takes turns on the sessions of all. Raises StaleIdentity where they are not one disk."""
+    for other in others:
+        if other.identity != disk.identity:
+            disk.close()
+            raise StaleIdentity(f"the sessions lead to different disks: {disk.identity} and {other.identity}")
+    units = [other.unit for other in others]
+    assert isinstance(disk.unit, LogicalUnit)
+    disk.unit.spread_over(tuple(unit for unit in units if isinstance(unit, LogicalUnit)))
+    disk._go_straight(None)
+
+
+def hold(dev: IscsiDev, wanted: Wanted, number: int = 0) -> Lease:
+    """A lease on the session that leads to a unit, the `number`th of `sessions=`: the one there is, or a new one."""
     options = replace(effective(dev, wanted), partition=None)  # a session is the same whatever part is read
-    return wanted.sessions.acquire((dev.portal, dev.target, options), lambda: _login(dev, options, wanted))
+    key = (dev.portal, dev.target, options, number)
+    return wanted.sessions.acquire(key, lambda: _login(dev, options, wanted))
 
 
 def session_to(dev: IscsiDev, wanted: Wanted) -> Session | None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from swd.errors import InvalidArgument
 from swd.target.media import Medium
+from swd.target.portgroups import PortGroups
 from swd.target.script import Script
+from swd.target.scsi.state import UnitState
 from swd.values import Chap
 
 BLOCK_SIZES = (512, 4096)
@@ -19,7 +21,8 @@ class Lun:
     """One logical unit. Sizes in bytes; a medium that is no multiple of the block size is rounded down.
 
     `serial` (default: made from target name and LUN) decides the NAA identity, so two paths to one medium need one
-    serial. `thin` turns on UNMAP and zeros after it (LBPME, LBPRZ). `script`: what a test can make it do.
+    serial. `thin` turns on UNMAP and zeros after it (LBPME, LBPRZ). `removable`: its medium can be ejected and loaded.
+    `script`: what a test can make it do. `state`: what initiators made of it, one for all targets that serve it.
     """
 
     medium: Medium
@@ -27,10 +30,12 @@ class Lun:
     physical_block_size: int | None = None
     read_only: bool = False
     thin: bool = True
+    removable: bool = False
     serial: str = ""
     vendor: str = "SWD"
     product: str = "EMBEDDED DISK"
     script: Script = field(default_factory=Script, compare=False, repr=False)
+    state: UnitState = field(default_factory=UnitState, compare=False, repr=False)
 
     def attention(self, asc: int, ascq: int = 0) -> None:
         """Establish a unit attention for every I_T nexus, while the unit is being served."""
@@ -68,6 +73,7 @@ class TargetConfig:
     chap: `user` and `secret` are what the initiator must prove, `target_user` and `target_secret` what the target
     proves when the initiator asks for it (mutual). None: no authentication.
     header_digest, data_digest: what the target accepts, of "none" and "crc32c"; ("crc32c",) requires it.
+    alua: access states of the portal groups; None: all ports are equal.
     queue_depth: commands that one session may have open; the command window shrinks with those that are.
     """
 
@@ -80,4 +86,5 @@ class TargetConfig:
     limits: Limits = Limits()
     alias: str = ""
     portal_group: int = 1
+    alua: PortGroups | None = None
     queue_depth: int = 128

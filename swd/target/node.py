@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from swd.target.config import TargetConfig
@@ -22,19 +23,25 @@ class TargetNode:
         self.scsi = ScsiTarget(config)
         self._lock = threading.Lock()  # guards _sessions; nothing is called under it
         self._sessions: dict[NexusId, NormalSession] = {}
+        self.scsi.abort = self._abort_of
 
     def enter(self, session: NormalSession) -> NormalSession | None:
         """Register a session; returns the one it reinstates, which the caller has to close."""
         with self._lock:
             old = self._sessions.get(session.nexus.identity)
             self._sessions[session.nexus.identity] = session
+        if old is not None:
+            self.scsi.lost(old.nexus.identity)
         return old
 
     def leave(self, session: NormalSession) -> None:
         """Forget a session that has ended, unless another has taken its place."""
         with self._lock:
-            if self._sessions.get(session.nexus.identity) is session:
+            gone = self._sessions.get(session.nexus.identity) is session
+            if gone:
                 del self._sessions[session.nexus.identity]
+        if gone:
+            self.scsi.lost(session.nexus.identity)
 
     def holds(self, identity: NexusId, tsih: int) -> bool:
         """Whether that session is alive."""
@@ -46,6 +53,12 @@ class TargetNode:
         """All live sessions."""
         with self._lock:
             return list(self._sessions.values())
+
+    def _abort_of(self, lun: int, nexuses: Iterable[NexusId]) -> None:
+        """Drop the write tasks of some nexuses on one unit."""
+        for session in self.sessions():
+            if session.nexus.identity in nexuses:
+                session.tasks.abort(lun)
 
     def abort_tasks(self, lun: int | None = None) -> None:
         """Drop the write tasks of all sessions, on one unit or on all."""

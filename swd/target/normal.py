@@ -40,6 +40,11 @@ def residual(promised: int, wanted: int) -> Residual:
     return Residual(wanted > promised, wanted < promised, abs(promised - wanted))
 
 
+def nexus_of(agreed: Negotiated) -> NexusId:
+    """The I_T nexus of a session: initiator port and target port."""
+    return NexusId(agreed.initiator_name, agreed.isid, agreed.target_name, agreed.target_portal_group_tag or 1)
+
+
 class NormalSession(Session):
     """A session with a target. Creating it makes the I_T nexus, with its unit attentions."""
 
@@ -48,7 +53,7 @@ class NormalSession(Session):
     ) -> None:
         super().__init__(agreed, outbox, directory, drop, node.config.queue_depth)
         self.node = node
-        self.nexus = node.scsi.nexuses.enter(NexusId(agreed.initiator_name, agreed.isid))
+        self.nexus = node.scsi.nexuses.enter(nexus_of(agreed))
 
     def end(self) -> None:
         super().end()
@@ -72,7 +77,8 @@ class NormalSession(Session):
 
     def execute(self, command: pdu.ScsiCommand) -> Outcome:
         """What the device server makes of a command."""
-        return self.node.scsi.execute(command.lun, Request(command.cdb, self.nexus))
+        promised = command.expected_data_transfer_length if command.write else 0
+        return self.node.scsi.execute(command.lun, Request(command.cdb, self.nexus, promised))
 
     def _begin(self, command: pdu.ScsiCommand, want: WantData, data: memoryview) -> None:
         task = WriteTask(command, self.node.scsi.units[command.lun], want, self.agreed)
@@ -104,7 +110,7 @@ class NormalSession(Session):
         if task.complete:
             if self.tasks.take(task.command.itt) is task:
                 reply = task.unit.finish(task.want, task.buffer)
-                self.node.scsi.executed(task.command.cdb)
+                self.node.scsi.executed(task.command.lun, task.command.cdb)
                 self._respond_write(task, reply)
             return
         command = task.command

@@ -11,7 +11,8 @@ Attention = tuple[int, int]  # ASC, ASCQ
 class Script:
     """Switches of one `Lun`. `full`: writes end with 27h/07 (no space in the thin pool); `write_protected`: with 27h.
 
-    Both may be set and reset at any time. They hold for commands that start from then on.
+    `sanitize_seconds`: about how long a SANITIZE in the background takes (IMMED), whatever the size of the medium.
+    All may be set and reset at any time. They hold for commands that start from then on.
     """
 
     def __init__(self) -> None:
@@ -19,6 +20,7 @@ class Script:
         self._listeners: list[Callable[[Attention], None]] = []
         self.full = False
         self.write_protected = False
+        self.sanitize_seconds = 0.0
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)

@@ -184,7 +184,8 @@ class TargetServer:
 
     def session_exists(self, config: TargetConfig, initiator_name: str, isid: bytes, tsih: int) -> bool:
         """Whether that session lives; discovery sessions are not looked for, they cannot be joined."""
-        return bool(config.name) and self.node(config).holds(NexusId(initiator_name, isid), tsih)
+        identity = NexusId(initiator_name, isid, config.name, config.portal_group)
+        return bool(config.name) and self.node(config).holds(identity, tsih)
 
     def new_tsih(self) -> int:
         """The next TSIH that no live session has."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that touch blocks: READ, WRITE, VERIFY, SYNCHRONIZE CACHE (SBC-3 section 5).
+"""The commands that touch blocks: READ, WRITE, VERIFY, PRE-FETCH, SYNCHRONIZE CACHE (SBC-3 section 5).
 
 `unit.media_range` turns LBA and count into bytes, and has refused what is out of range before any data moves.
 """
@@ -9,17 +9,26 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from swd.target.scsi.cdb import blocks_of, check_range
-from swd.target.scsi.reply import MISCOMPARE, CheckCondition, Outcome, Reply, Request, WantData, invalid_field
+from swd.target.scsi.cdb import allocation, blocks_of, check_range
+from swd.target.scsi.reply import (
+    CONDITION_MET,
+    MISCOMPARE,
+    CheckCondition,
+    Outcome,
+    Reply,
+    Request,
+    WantData,
+    invalid_field,
+)
 
 if TYPE_CHECKING:
     from swd.target.scsi.unit import LogicalUnit
 
 _PROTECT = 0xE0  # RDPROTECT, WRPROTECT, VRPROTECT: no protection information here
-_FUA = 0x08
+FUA = 0x08
 
 
-def _flags(cdb: bytes) -> int:
+def flags_of(cdb: bytes) -> int:
     """Byte 1 of a CDB of 10 bytes or more; that of a 6-byte one belongs to the address."""
     flags = cdb[1] if cdb[0] >> 5 else 0
     if flags & _PROTECT:
@@ -28,13 +37,13 @@ def _flags(cdb: bytes) -> int:
 
 
 def read(unit: LogicalUnit, request: Request) -> Reply:
-    _flags(request.cdb)
+    flags_of(request.cdb)
     offset, length = unit.media_range(*blocks_of(request.cdb))
     return Reply(data=unit.medium.read(offset, length)) if length else Reply()
 
 
 def write(unit: LogicalUnit, request: Request) -> Outcome:
-    durable = bool(_flags(request.cdb) & _FUA)
+    durable = bool(flags_of(request.cdb) & FUA) or not unit.state.write_cache
     offset, length = unit.media_range(*blocks_of(request.cdb))
     if not length:
         return Reply()
@@ -52,9 +61,39 @@ def _written(unit: LogicalUnit, offset: int, place: memoryview | None, durable: 
     return Reply()
 
 
+def write_and_verify(unit: LogicalUnit, request: Request) -> Outcome:
+    """The data goes to the medium itself; with BYTCHK it is read back and compared (SBC-3 5.47)."""
+    flags = flags_of(request.cdb)
+    compare = (flags >> 1) & 0x03
+    if compare > 1:
+        raise invalid_field()
+    offset, length = unit.media_range(*blocks_of(request.cdb))
+    return WantData(length, partial(_written_and_verified, unit, offset, bool(compare))) if length else Reply()
+
+
+def _written_and_verified(unit: LogicalUnit, offset: int, compare: bool, data: memoryview) -> Reply:
+    data = data[: unit.whole_blocks(len(data))]
+    unit.store(offset, data, durable=True)
+    return _compared(unit, offset, len(data), data) if compare else Reply()
+
+
+def pre_fetch(unit: LogicalUnit, request: Request) -> Reply:
+    """CONDITION MET: the host caches what it can, and nothing fails to fit (SBC-3 5.12); no blocks means to the end."""
+    check_range(*blocks_of(request.cdb), unit.blocks)
+    return Reply(CONDITION_MET)
+
+
+def read_defect_data(_unit: LogicalUnit, request: Request) -> Reply:
+    """There are no defects: a header alone, in whatever format was asked for (SBC-3 5.17)."""
+    long = request.cdb[0] >> 5 == 5
+    formats = request.cdb[1 if long else 2] & 0x1F
+    header = bytes([0, formats]) + bytes(6 if long else 2)
+    return Reply(data=allocation(request.cdb, slice(6, 10) if long else slice(7, 9), header))
+
+
 def verify(unit: LogicalUnit, request: Request) -> Outcome:
     """BYTCHK 0 checks the range only; 1 compares all blocks, 3 compares each with the one sent (SBC-3 5.33)."""
-    compare = (_flags(request.cdb) >> 1) & 0x03
+    compare = (flags_of(request.cdb) >> 1) & 0x03
     lba, blocks = blocks_of(request.cdb)
     check_range(lba, blocks, unit.blocks)
     if compare == 2:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from swd.target.scsi import atomic, ports
 from swd.target.scsi.cdb import allocation
 from swd.target.scsi.reply import Reply, Request, invalid_field
 
@@ -32,7 +33,7 @@ def inquiry(unit: LogicalUnit, request: Request) -> Reply:
     evpd, page = request.cdb[1] & 0x01, request.cdb[2]
     if request.cdb[1] & 0x02 or (page and not evpd):
         raise invalid_field()
-    data = _page(unit, page) if evpd else standard(unit)
+    data = _page(unit, page, request.nexus.identity.portal_group) if evpd else standard(unit)
     return Reply(data=allocation(request.cdb, _ALLOCATION_LENGTH, data))
 
 
@@ -40,9 +41,11 @@ def standard(unit: LogicalUnit | None) -> bytes:
     """Standard INQUIRY data; without a unit, that of an absent one (peripheral qualifier 3, type 1Fh)."""
     data = bytearray(96)
     data[0] = 0x7F if unit is None else 0x00
+    data[1] = 0x80 if unit is not None and unit.removable else 0x00
     data[2] = 0x06  # SPC-4
     data[3] = 0x12  # HISUP, response data format 2
     data[4] = len(data) - 5
+    data[5] = (0x08 | ports.tpgs(unit)) if unit is not None else 0x00  # 3PC: EXTENDED COPY; TPGS
     data[7] = 0x02  # CMDQUE: the full task management model
     data[8:16] = _ascii(unit.vendor if unit else "SWD", 8)
     data[16:32] = _ascii(unit.product if unit else "", 16)
@@ -52,29 +55,31 @@ def standard(unit: LogicalUnit | None) -> bytes:
     return bytes(data)
 
 
-def _page(unit: LogicalUnit, code: int) -> bytes:
+def _page(unit: LogicalUnit, code: int, portal_group: int) -> bytes:
     page = PAGES.get(code)
     if page is None:
         raise invalid_field()
-    body = page(unit)
+    body = page(unit, portal_group)
     return bytes([0, code]) + len(body).to_bytes(2, "big") + body
 
 
-def _supported(_unit: LogicalUnit) -> bytes:
+def _supported(_unit: LogicalUnit, _portal_group: int) -> bytes:
     return bytes(sorted(PAGES))
 
 
-def _serial_number(unit: LogicalUnit) -> bytes:
+def _serial_number(unit: LogicalUnit, _portal_group: int) -> bytes:
     return unit.serial.encode("ascii", "replace")
 
 
-def _identification(unit: LogicalUnit) -> bytes:
-    """Designators (SPC-4 7.8.6): NAA 6 and T10 of the unit; relative port and SCSI name string of the target port."""
-    port_name = f"{unit.target_name},t,0x{unit.portal_group:04x}".encode() + b"\0"
+def _identification(unit: LogicalUnit, portal_group: int) -> bytes:
+    """Designators (SPC-4 7.8.6): NAA 6 and T10 of the unit; of the target port that the command came by its relative
+    number, its group and its SCSI name string. Group and port are one, so they have one number."""
+    port_name = f"{unit.target_name},t,0x{portal_group:04x}".encode() + b"\0"
     return (
         _designator(0x01, 0x03, naa(unit.serial))
         + _designator(0x02, 0x01, _ascii(unit.vendor, 8) + unit.serial.encode("ascii", "replace"))
-        + _designator(0x51, 0x94, unit.portal_group.to_bytes(4, "big"))
+        + _designator(0x51, 0x94, portal_group.to_bytes(4, "big"))
+        + (_designator(0x51, 0x95, portal_group.to_bytes(4, "big")) if ports.offered(unit) else b"")
         + _designator(0x53, 0x98, port_name + b"\0" * (-len(port_name) & 3))
     )
 
@@ -83,10 +88,11 @@ def _designator(protocol_and_code_set: int, association_and_type: int, value: by
     return bytes([protocol_and_code_set, association_and_type, 0, len(value)]) + value
 
 
-def _block_limits(unit: LogicalUnit) -> bytes:
+def _block_limits(unit: LogicalUnit, _portal_group: int) -> bytes:
     """SBC-3 6.6.3."""
     body = bytearray(60)
-    body[0] = 0x01 if unit.max_write_same else 0x00  # WSNZ: a WRITE SAME of zero blocks is refused
+    body[0] = 0x01  # WSNZ: a WRITE SAME of zero blocks is refused
+    body[1] = atomic.MAX_COMPARE
     body[2:4] = (unit.physical_block_size // unit.block_size).to_bytes(2, "big")
     body[4:8] = unit.max_transfer.to_bytes(4, "big")
     body[8:12] = unit.max_transfer.to_bytes(4, "big")
@@ -95,19 +101,23 @@ def _block_limits(unit: LogicalUnit) -> bytes:
         body[20:24] = unit.max_unmap_descriptors.to_bytes(4, "big")
         body[24:28] = (unit.physical_block_size // unit.block_size).to_bytes(4, "big")
     body[32:40] = unit.max_write_same.to_bytes(8, "big")
+    body[40:44] = unit.max_atomic.to_bytes(4, "big")
+    body[44:48] = unit.atomic_granularity.to_bytes(4, "big")  # ATOMIC ALIGNMENT
+    body[48:52] = unit.atomic_granularity.to_bytes(4, "big")
     return bytes(body)
 
 
-def _characteristics(_unit: LogicalUnit) -> bytes:
-    return b"\x00\x01" + bytes(58)  # MEDIUM ROTATION RATE 1: non-rotating (SBC-3 6.6.2)
+def _characteristics(_unit: LogicalUnit, _portal_group: int) -> bytes:
+    """SBC-3 6.6.2: non-rotating; blocks may be read after an erasing SANITIZE (WABEREQ, WACEREQ 01b)."""
+    return b"\x00\x01\x00\x50" + bytes(56)
 
 
-def _provisioning(unit: LogicalUnit) -> bytes:
+def _provisioning(unit: LogicalUnit, _portal_group: int) -> bytes:
     """SBC-3 6.6.4: LBPU, LBPWS, LBPWS10 and LBPRZ, thin; or nothing of it, fully provisioned."""
     return bytes([0, 0xE4, 0x02, 0]) if unit.thin else bytes(4)
 
 
-PAGES: dict[int, Callable[[LogicalUnit], bytes]] = {
+PAGES: dict[int, Callable[[LogicalUnit, int], bytes]] = {
     0x00: _supported,
     0x80: _serial_number,
     0x83: _identification,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple
 
 POWER_ON = (0x29, 0x00)
@@ -12,15 +13,26 @@ BUS_RESET = (0x29, 0x02)  # a target reset is SAM's hard reset
 DEVICE_RESET = (0x29, 0x03)  # a LOGICAL UNIT RESET
 NEXUS_LOSS = (0x29, 0x07)
 CLEARED_BY_ANOTHER = (0x2F, 0x00)
+MEDIUM_CHANGED = (0x28, 0x00)
+MODE_PARAMETERS_CHANGED = (0x2A, 0x01)
+RESERVATIONS_PREEMPTED = (0x2A, 0x03)
+RESERVATIONS_RELEASED = (0x2A, 0x04)
+REGISTRATIONS_PREEMPTED = (0x2A, 0x05)
+ACCESS_STATE_CHANGED = (0x2A, 0x06)  # ASYMMETRIC ACCESS STATE CHANGED
 
 _REMEMBERED = 1024  # nexuses of sessions gone; beyond that the oldest is forgotten and starts afresh
 
 
 class NexusId(NamedTuple):
-    """What makes an I_T nexus the same one again: the initiator port (RFC 7143 4.4.1). The target port is fixed."""
+    """What makes an I_T nexus the same one again: initiator port and target port (RFC 7143 4.4.1).
+
+    A target port of iSCSI is a portal group of a target, whatever portal of it is used.
+    """
 
     initiator_name: str
     isid: bytes
+    target_name: str = ""
+    portal_group: int = 1
 
 
 class Nexus:
@@ -79,9 +91,16 @@ class NexusTable:
             nexus.establish(lun, attention)
         return nexus
 
-    def establish(self, lun: int, attention: tuple[int, int]) -> None:
-        """Queue a unit attention of one unit for every nexus."""
+    def all(self) -> list[Nexus]:
+        """All nexuses that are known."""
         with self._lock:
-            nexuses = list(self._known.values())
+            return list(self._known.values())
+
+    def establish(
+        self, lun: int, attention: tuple[int, int], concerns: Callable[[NexusId], bool] = lambda _nexus: True
+    ) -> None:
+        """Queue a unit attention of one unit for every nexus that it concerns."""
+        with self._lock:
+            nexuses = [nexus for identity, nexus in self._known.items() if concerns(identity)]
         for nexus in nexuses:
             nexus.establish(lun, attention)

@@ -39,25 +39,31 @@ def write_same(unit: LogicalUnit, request: Request) -> Outcome:
     check_range(lba, blocks, unit.blocks)
     if not blocks or blocks > unit.max_write_same:  # WSNZ=1 in the Block Limits page
         raise invalid_field()
+    request.exactly(0 if no_data else unit.block_size)
     fill = partial(_filled, unit, lba * unit.block_size, blocks * unit.block_size)
     return fill(memoryview(bytes(unit.block_size))) if no_data else WantData(unit.block_size, fill)
 
 
 def _filled(unit: LogicalUnit, offset: int, length: int, block: memoryview) -> Reply:
-    if len(block) < unit.block_size:
-        return Reply()  # the initiator promised less than a block: nothing whole to write
     if not any(block):
         unit.medium.zero(offset, length)
-        return Reply()
+        return _settled(unit)
     pattern = bytes(block) * (min(length, _CHUNK) // unit.block_size)
     for done in range(0, length, len(pattern)):
         unit.medium.write(offset + done, pattern[: length - done])
+    return _settled(unit)
+
+
+def _settled(unit: LogicalUnit) -> Reply:
+    """Without a write cache, what was written is durable when the command ends."""
+    if not unit.state.write_cache:
+        unit.medium.flush()
     return Reply()
 
 
 def unmap(unit: LogicalUnit, request: Request) -> Outcome:
     """All descriptors are judged before any block is touched (SBC-3 5.36.1: a bad one fails the command)."""
-    if not unit.thin or request.cdb[1] & 0x01:  # ANCHOR
+    if request.cdb[1] & 0x01:  # ANCHOR
         raise invalid_field()
     length = int.from_bytes(request.cdb[7:9], "big")
     return WantData(length, partial(_unmapped, unit)) if length else Reply()

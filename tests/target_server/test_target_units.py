@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_initiator import read_10, sixteen, write_10
+from scsi_bench import BLOCKS, ILLEGAL, NAME, Bench
 
 from swd.errors import InvalidArgument
 from swd.target.config import Lun, TargetConfig
@@ -18,47 +19,7 @@ from swd.target.scsi.reply import CHECK_CONDITION, GOOD, Reply, Request, WantDat
 from swd.target.scsi.target import ScsiTarget
 from swd.target.scsi.unit import TABLE
 
-NAME = "iqn.2026-01.org.example:units"
-BLOCKS = 256
 ABSENT = 7 << 48
-ILLEGAL = 5
-
-
-class Bench:
-    """A target with LUN 0 (512, thin), 1 (4096, thick, 512-byte medium rest), 2 (write protected)."""
-
-    def __init__(self) -> None:
-        luns = {
-            0: Lun(RamMedium(BLOCKS * 512), physical_block_size=4096),
-            1: Lun(RamMedium(BLOCKS * 4096 + 512), block_size=4096, thin=False),
-            2: Lun(RamMedium(BLOCKS * 512), read_only=True),
-        }
-        self.target = ScsiTarget(TargetConfig(NAME, luns))
-        self.nexus = self.target.nexuses.enter(NexusId("iqn.2026-01.org.example:me", b"\x80\0\0\0\0\1"))
-        for lun in self.target.luns:
-            self.nexus.take(lun)
-
-    def start(self, cdb: bytes, lun: int = 0) -> Reply | WantData:
-        field = lun if lun > 0xFFFF else lun << 48
-        return self.target.execute(field, Request(cdb.ljust(16, b"\0"), self.nexus))
-
-    def run(self, cdb: bytes, lun: int = 0, data: bytes = b"") -> Reply:
-        outcome = self.start(cdb, lun)
-        if isinstance(outcome, Reply):
-            return outcome
-        assert outcome.length == len(data)
-        return self.target.units[lun << 48].finish(outcome, memoryview(bytearray(data)))
-
-    def good(self, cdb: bytes, lun: int = 0, data: bytes = b"") -> bytes:
-        reply = self.run(cdb, lun, data)
-        assert reply.status == GOOD, reply.sense.hex()
-        return bytes(reply.data)
-
-    def sense(self, cdb: bytes, lun: int = 0, data: bytes = b"") -> tuple[int, int, int]:
-        reply = self.run(cdb, lun, data)
-        assert reply.status == CHECK_CONDITION
-        assert not reply.data
-        return reply.sense[2] & 15, reply.sense[12], reply.sense[13]
 
 
 @pytest.fixture
@@ -180,7 +141,7 @@ def test_a_bad_unmap_range_touches_nothing(bench: Bench) -> None:
 
 def test_unmap_needs_thin_provisioning_and_a_header(bench: Bench) -> None:
     cdb, _ = unmap((0, 1))
-    assert bench.sense(cdb, 1) == (ILLEGAL, 0x24, 0)
+    assert bench.sense(cdb, 1) == (ILLEGAL, 0x20, 0)
     assert bench.sense(bytes([0x42, 0, 0, 0, 0, 0, 0, 0, 4, 0]), data=bytes(4)) == (ILLEGAL, 0x1A, 0)
 
 
@@ -320,16 +281,16 @@ def test_capacity_beyond_32_bits(tmp_path: Path) -> None:
 def test_modes(bench: Bench) -> None:
     short = bench.good(bytes([0x1A, 0, 0x3F, 0, 255, 0]))
     assert (short[0] + 1, short[2], short[3]) == (len(short), 0x10, 8)
-    assert short[4 + 8] == 0x08
-    assert short[4 + 8 + 2] & 0x04  # WCE
+    assert [short[at] for at in (12, 24, 44, 56)] == [0x01, 0x08, 0x0A, 0x1C]
+    assert short[24 + 2] & 0x04  # WCE
     assert bench.good(bytes([0x1A, 8, 0x08, 0, 255, 0]), 2)[2] & 0x80  # WP
     long = bench.good(bytes([0x5A, 0x18, 0x0A, 0, 0, 0, 0, 0, 255, 0]))
     assert int.from_bytes(long[:2], "big") + 2 == len(long)
     assert long[8] == 0x0A
     changeable = bench.good(bytes([0x1A, 8, 0x40 | 0x08, 0, 255, 0]))
-    assert not any(changeable[6:])
+    assert (changeable[6], *changeable[7:]) == (0x04, *bytes(17))  # WCE alone
     assert bench.sense(bytes([0x1A, 0, 0xC0 | 0x08, 0, 255, 0])) == (ILLEGAL, 0x39, 0)
-    assert bench.sense(bytes([0x1A, 0, 0x01, 0, 255, 0])) == (ILLEGAL, 0x24, 0)
+    assert bench.sense(bytes([0x1A, 0, 0x02, 0, 255, 0])) == (ILLEGAL, 0x24, 0)
 
 
 def test_report_luns(bench: Bench) -> None:
@@ -347,7 +308,7 @@ def test_report_luns(bench: Bench) -> None:
 def test_an_unknown_command(bench: Bench) -> None:
     for opcode in set(range(256)) - {key if isinstance(key, int) else key[0] for key in TABLE} - {0xA0}:
         assert bench.sense(bytes([opcode])) == (ILLEGAL, 0x20, 0)
-    assert bench.sense(bytes([0x9E, 0x1F])) == (ILLEGAL, 0x20, 0)
+    assert bench.sense(bytes([0x9E, 0x1F])) == (ILLEGAL, 0x24, 0)  # the service action is a field
 
 
 def test_an_absent_unit(bench: Bench) -> None:

@@ -7,6 +7,7 @@ result is kept by nexus and list identifier, for RECEIVE COPY RESULTS.
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,6 +41,7 @@ _IDENTIFICATION, _BLOCK_TO_BLOCK = 0xE4, 0x02
 _NAA, _BINARY = 0x03, 0x01
 _NO_LIST_ID = 0x18  # LIST ID USAGE 11b
 _LENGTH = slice(10, 14)
+_FIELDS = struct.Struct(">HHHHQQ")  # indexes, reserved, blocks, LBAs
 _REMEMBERED = 64  # results of a unit
 
 
@@ -132,7 +134,7 @@ def _unit_of(unit: LogicalUnit, descriptor: bytes) -> LogicalUnit | None:
 
 
 def _segments(data: bytes) -> list[Segment]:
-    found = []
+    found: list[Segment] = []
     while data:
         if data[0] != _BLOCK_TO_BLOCK:
             raise CheckCondition(ILLEGAL_REQUEST, 0x26, 0x09)  # UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE
@@ -140,8 +142,8 @@ def _segments(data: bytes) -> list[Segment]:
             raise invalid_parameter()
         if len(found) == MAX_SEGMENTS:
             raise CheckCondition(ILLEGAL_REQUEST, 0x26, 0x08)  # TOO MANY SEGMENT DESCRIPTORS
-        field = [int.from_bytes(data[at:to], "big") for at, to in ((4, 6), (6, 8), (10, 12), (12, 20), (20, 28))]
-        found.append(Segment(*field, bool(data[1] & 0x02)))
+        source, destination, _, blocks, from_lba, to_lba = _FIELDS.unpack(data[4:_SEGMENT])
+        found.append(Segment(source, destination, blocks, from_lba, to_lba, bool(data[1] & 0x02)))
         data = data[_SEGMENT:]
     return found
 

@@ -122,7 +122,8 @@ TABLE: dict[Key, Operation] = {
     0x2F: _reads("VERIFY(10)", blocks.verify, f"2f f6 {_L4} 00 ff ff 04"),
     0x34: _reads("PRE-FETCH(10)", blocks.pre_fetch, f"34 02 {_L4} 00 ff ff 04"),
     0x35: _row(
-        "SYNCHRONIZE CACHE(10)", blocks.synchronize_cache, f"35 06 {_L4} 00 ff ff 04", need=WRITE, medium=True, timeout=60,
+        "SYNCHRONIZE CACHE(10)", blocks.synchronize_cache, f"35 06 {_L4} 00 ff ff 04",
+        need=WRITE, medium=True, timeout=60,
     ),
     0x37: _reads("READ DEFECT DATA(10)", blocks.read_defect_data, "37 00 1f 00 00 00 00 ff ff 04"),
     0x41: _writes("WRITE SAME(10)", provisioning.write_same, f"41 f8 {_L4} 00 ff ff 04", timeout=_LONG),
@@ -152,12 +153,14 @@ TABLE: dict[Key, Operation] = {
             need=FREE, access=STANDBY,
         )
         for action, name in enumerate(
-            ("REGISTER", "RESERVE", "RELEASE", "CLEAR", "PREEMPT", "PREEMPT AND ABORT", "REGISTER AND IGNORE EXISTING KEY",
+            ("REGISTER", "RESERVE", "RELEASE", "CLEAR", "PREEMPT", "PREEMPT AND ABORT",
+             "REGISTER AND IGNORE EXISTING KEY",
              "REGISTER AND MOVE")
         )
     },
     (0x83, 0x00): _row(
-        "EXTENDED COPY(LID1)", copying.extended_copy, f"83 00 {'00' * 8} {_L4} 00 04", need=WRITE, medium=True, timeout=_LONG,
+        "EXTENDED COPY(LID1)", copying.extended_copy, f"83 00 {'00' * 8} {_L4} 00 04",
+        need=WRITE, medium=True, timeout=_LONG,
     ),
     (0x84, 0x00): _row(
         "RECEIVE COPY STATUS(LID1)", copying.copy_status, f"84 00 ff {'00' * 7} {_L4} 00 04", need=WRITE,
@@ -173,7 +176,8 @@ TABLE: dict[Key, Operation] = {
     0x8F: _reads("VERIFY(16)", blocks.verify, f"8f f6 {_L8} {_L4} 00 04"),
     0x90: _reads("PRE-FETCH(16)", blocks.pre_fetch, f"90 02 {_L8} {_L4} 00 04"),
     0x91: _row(
-        "SYNCHRONIZE CACHE(16)", blocks.synchronize_cache, f"91 06 {_L8} {_L4} 00 04", need=WRITE, medium=True, timeout=60,
+        "SYNCHRONIZE CACHE(16)", blocks.synchronize_cache, f"91 06 {_L8} {_L4} 00 04",
+        need=WRITE, medium=True, timeout=60,
     ),
     0x93: _writes("WRITE SAME(16)", provisioning.write_same, f"93 f9 {_L8} {_L4} 00 04", timeout=_LONG),
     0x9C: _writes("WRITE ATOMIC(16)", atomic.write_atomic, f"9c f8 {_L8} ff ff ff ff 00 04"),
@@ -182,13 +186,15 @@ TABLE: dict[Key, Operation] = {
     ),
     (0x9E, 0x12): _reads("GET LBA STATUS", provisioning.get_lba_status, f"9e 12 {_L8} {_L4} 00 04"),
     (0xA3, 0x0A): _row(
-        "REPORT TARGET PORT GROUPS", ports.report, f"a3 ea 00 00 00 00 {_L4} 00 04", need=FREE, access=ALWAYS, offered=ports.offered,
+        "REPORT TARGET PORT GROUPS", ports.report, f"a3 ea 00 00 00 00 {_L4} 00 04",
+        need=FREE, access=ALWAYS, offered=ports.offered,
     ),
     (0xA3, 0x0C): _row(
         "REPORT SUPPORTED OPERATION CODES", support.report, f"a3 0c 87 ff ff ff {_L4} 00 04", need=FREE, access=STANDBY,
     ),
     (0xA4, 0x0A): _row(
-        "SET TARGET PORT GROUPS", ports.set_groups, f"a4 0a 00 00 00 00 {_L4} 00 04", need=WRITE, access=ALWAYS, offered=ports.settable,
+        "SET TARGET PORT GROUPS", ports.set_groups, f"a4 0a 00 00 00 00 {_L4} 00 04",
+        need=WRITE, access=ALWAYS, offered=ports.settable,
     ),
     0xA8: _reads("READ(12)", blocks.read, f"a8 fa {_L4} {_L4} 00 04"),
     0xAA: _writes("WRITE(12)", blocks.write, f"aa fa {_L4} {_L4} 00 04"),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from swd.target.scsi.nexus import NexusId
-from swd.target.scsi.reservations import NOTHING, Step, Table
+from swd.target.scsi.reservations import NOTHING, Conflict, Step, Table
 
 
 class Keeper(Protocol):
@@ -50,6 +50,8 @@ class Registry:
     def change(self, decide: Callable[[Table], Step]) -> Step:
         """Carry a service action out. Raises what `decide` raises, and MediumError if the change cannot be kept."""
         with self._lock:
+            if self.legacy is not None:  # his or ours: the two ways do not mix (SPC-4 5.12.3)
+                raise Conflict("the unit is reserved by RESERVE(6)")
             step = decide(self.table)
             if self.keeper is not None and step.table != self.table and (step.table.aptpl or self.table.aptpl):
                 self.keeper.keep(step.table)

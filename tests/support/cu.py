@@ -49,7 +49,11 @@ UNITS = (
     Unit("4096, thick", settings={"block_size": 4096, "thin": False}),
     Unit("removable", "ALL.NoMedia,ALL.StartStopUnit,ALL.PreventAllow", {"removable": True}),
     Unit("read-only", "ALL.ReadOnly,ALL.TestUnitReady,ALL.Inquiry,ALL.Read1*", {"read_only": True}),
-    Unit("512 in 4096", "ALL.WriteAtomic16", {"physical_block_size": 4096}),
+    Unit(
+        "512 in 4096",
+        "ALL.WriteAtomic16,ALL.CompareAndWrite,ALL.WriteSame1*,ALL.Unmap",
+        {"physical_block_size": 4096},
+    ),
 )
 
 

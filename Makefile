@@ -27,6 +27,7 @@ help:
 	@echo 'make endurance               eight processes on one unit; 10,000 opens: ARGS="--seconds N --opens N"'
 	@echo 'make fuzz | fuzz-short       search with coverage for FUZZ_SECONDS (600), ARGS=TARGET... | a few seconds, for CI'
 	@echo 'make new-project             the pytest plugin from an empty folder, as a new user installs it'
+	@echo 'make sanitize | valgrind     the suite with Address- and UndefinedBehaviorSanitizer | a part of it under valgrind'
 	@echo 'make clean                   remove all that make made'
 
 build:
@@ -85,6 +86,12 @@ fuzz-short: build
 
 new-project: build
 	@exec $(BIN)/python tools/new_project.py
+
+sanitize: build
+	@exec nice $(BIN)/python tools/sanitize.py $(ARGS)
+
+valgrind: build
+	@exec nice $(BIN)/python tools/valgrind.py $(ARGS)
 
 clean:
 	@rm -rf .venv .build build dist htmlcov .coverage .coverage.* *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

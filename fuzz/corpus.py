@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The corpora, one archive a target, and the account of all runs.
 
-An archive holds minimised inputs, smallest first, up to a limit of its own; the limits together are below half a
-mebibyte, for the repository's sake. The same inputs give the same bytes.
+An archive holds minimised inputs, each behind its length (4 bytes), smallest first, up to a limit of its own; the
+limits together are below half a mebibyte, for the repository's sake. The same inputs give the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import lzma
 import subprocess
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 MOST = 28 << 10  # bytes of an archive
 COLUMNS = ("target", "runs", "executions", "seconds", "edges", "inputs", "bytes", "findings", "commit", "engine")
-EPOCH = (1980, 1, 1, 0, 0, 0)
 HEAD = """\
 What `make fuzz` has done so far, all runs together. edges: the most that one run reached (atheris: of Python code;
 libFuzzer: of C code). inputs, bytes: of the corpus. findings: inputs that broke what must hold; each became a test.
@@ -28,15 +27,19 @@ commit: the tree of the last run.
 
 
 def archive(name: str) -> Path:
-    return HERE / "corpus" / f"{name}.zip"
+    return HERE / "corpus" / f"{name}.xz"
 
 
 def inputs(name: str) -> list[bytes]:
     """The inputs of a target's archive; none where there is no archive yet."""
     if not archive(name).exists():
         return []
-    with zipfile.ZipFile(archive(name)) as packed:
-        return [packed.read(entry) for entry in packed.namelist()]
+    whole, at, found = lzma.decompress(archive(name).read_bytes()), 0, []
+    while at < len(whole):
+        size = int.from_bytes(whole[at : at + 4], "big")
+        found.append(whole[at + 4 : at + 4 + size])
+        at += 4 + size
+    return found
 
 
 def unpack(name: str, folder: Path, prefix: bytes = b"") -> Path:
@@ -52,16 +55,16 @@ def pack(name: str, folder: Path) -> tuple[int, int]:
     """Makes the archive of a folder's inputs; how many are in it, and their bytes."""
     known = sorted({path.read_bytes() for path in folder.iterdir()}, key=lambda data: (len(data), data))
     archive(name).parent.mkdir(exist_ok=True)
-    kept = size = 0
-    with zipfile.ZipFile(archive(name), "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
-        for data in known:
-            entry = zipfile.ZipInfo(f"{kept:04}", EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            packed.writestr(entry, data)
-            kept, size = kept + 1, size + len(data)
-            if packed.fp is None or packed.fp.tell() + 60 * kept > MOST:  # the directory comes behind
-                break
-    return kept, size
+    low, high = 0, len(known)
+    while low < high:  # the most of them that fit
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if len(packed(known[:middle])) <= MOST else (low, middle - 1)
+    archive(name).write_bytes(packed(known[:low]))
+    return low, sum(map(len, known[:low]))
+
+
+def packed(data: list[bytes]) -> bytes:
+    return lzma.compress(b"".join(len(one).to_bytes(4, "big") + one for one in data), preset=9)
 
 
 def account(stats: Path, name: str, outcome: Outcome, kept: int, size: int) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from swd.disk import Disk, wrote
 from swd.driver import plain
 from swd.driver import scan as _scan
+from swd.driver.errnos import During, translated
 from swd.driver.session import Session
 from swd.errors import BadDescriptor
 from swd.iscsi.loopqueue import LoopQueue
@@ -42,7 +43,7 @@ T = TypeVar("T")
 
 async def open(dev: str, mode: str = "rb", **options: object) -> AsyncDisk:
     """As `swd.open`. Writes may be changed by the caller while they are under way, unless stable_writes="none"."""
-    return AsyncDisk(await _in_thread(partial(plain.open, dev, mode, **options), undo=Disk.close))
+    return await _in_loop(await _in_thread(partial(plain.open, dev, mode, **options), undo=Disk.close))
 
 
 async def connect(portal: str, target: str, *, chap: Chap | None = None, **options: object) -> AsyncSession:
@@ -220,7 +221,7 @@ class AsyncSession:
         self.session = session
 
     async def unit(self, lun: int) -> AsyncDisk:
-        return AsyncDisk(await _in_thread(self.session.unit, lun, undo=Disk.close))
+        return await _in_loop(await _in_thread(self.session.unit, lun, undo=Disk.close))
 
     async def luns(self) -> list[int]:
         return await _in_thread(self.session.luns)
@@ -316,6 +317,16 @@ async def _in_thread(
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         future.add_done_callback(partial(_undo, undo))
+        raise
+
+
+async def _in_loop(disk: Disk) -> AsyncDisk:
+    """The disk as the loop has it; closed if it cannot be, as where no descriptor is left for the loop's queue."""
+    try:
+        with translated(During.OPEN, disk.identity):
+            return AsyncDisk(disk)
+    except BaseException:
+        await _in_thread(disk.close)
         raise
 
 

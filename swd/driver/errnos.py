@@ -54,6 +54,7 @@ UNREACHABLE: Final = frozenset(
     }
 )
 WOULD_BLOCK: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINPROGRESS, errno.EALREADY})
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # limits of this host
 ANY: Final[frozenset[int]] = frozenset()
 
 
@@ -73,6 +74,7 @@ class Rule:
 
 KEEP: Final = -1
 _REACH = "check the portal's address and that the target is running"
+_FREE = "close what is not needed, or raise the limit (ulimit -n)"
 _BLOCKED = "the device did not answer in time: try again, or raise `timeout`"
 
 # First match wins.
@@ -83,12 +85,14 @@ TABLE: Final[dict[During, tuple[Rule, ...]]] = {
         Rule(DeadlineExceeded, ANY, NoSuchDevice),
         Rule(SwdError, UNREACHABLE | WOULD_BLOCK, NoSuchDevice),
         Rule(SwdError, ANY, None),
+        Rule(OSError, EXHAUSTED, SwdError, KEEP, hint=_FREE),
         Rule(OSError, ANY, NoSuchDevice, hint=_REACH),
     ),
     During.OPEN: (
         Rule(NetworkNotInitialized, ANY, None),
         Rule(SwdError, UNREACHABLE | WOULD_BLOCK, NoSuchDevice),
         Rule(SwdError, ANY, None),
+        Rule(OSError, EXHAUSTED, SwdError, KEEP, hint=_FREE),
         Rule(OSError, ANY, NoSuchDevice, hint=_REACH),
     ),
     During.IO: (

@@ -8,6 +8,7 @@ with the socket's own error as its cause.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -15,13 +16,15 @@ import time
 from collections.abc import Iterator
 
 from swd import messages
-from swd.errors import NoSuchDevice
+from swd.errors import NoSuchDevice, SwdError
 from swd.iscsi.tally import PROCESS, Tally
 from swd.iscsi.trace import Tap, tap_for
 from swd.proto.options import DEFAULTS, Options
 from swd.values import Portal
 
 _log = logging.getLogger(__name__)
+
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # this host's limits, no target's
 
 # An idle link is probed after 30 s and given up 30 s later; a silent one in mid-transfer by the command's deadline.
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
@@ -111,7 +114,11 @@ def connect(portal: Portal, deadline: Deadline, *, options: Options = DEFAULTS, 
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         # Addresses that are still to be tried get their share of the time.
         patience = deadline.left / (len(addresses) - number)
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # this host does not speak the family, or has no descriptor to give
+            failure = error
+            continue
         tally.add("conn_open")
         try:
             _prepare(sock, options)
@@ -126,6 +133,12 @@ def connect(portal: Portal, deadline: Deadline, *, options: Options = DEFAULTS, 
             raise
         else:
             return Stream(sock, portal, deadline)
+    if failure is not None and failure.errno in EXHAUSTED:
+        raise SwdError(
+            f"no connection to {portal} can be made: {words(failure)}; close what is not needed, or raise the limit "
+            "(ulimit -n)",
+            errno=failure.errno,
+        ) from failure
     raise NoSuchDevice(f"{portal} cannot be reached: {words(failure)}; is the target running there?") from failure
 
 

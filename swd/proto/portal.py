@@ -14,7 +14,7 @@ from swd.values import DEFAULT_PORT, Portal
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?", re.DOTALL)
-_SCOPE = re.compile(r"[A-Za-z0-9._~-]{1,32}")
+_SCOPE = re.compile(r"(?!25)[A-Za-z0-9._~-]{1,32}")
 
 
 def parse_portal(text: str) -> Portal:
@@ -42,13 +42,17 @@ def parse_target_address(text: str) -> Portal:
 def _parted(text: str) -> tuple[str, int | None]:
     bracketed = _BRACKETED.fullmatch(text)
     if bracketed:
-        # %25 is how a URL writes the '%' before the scope (RFC 6874); a scope by the name "25..." is not worth it.
-        host = bracketed[1].replace("%25", "%", 1)
+        host = _scoped(bracketed[1])
         return (host if ":" in host else ""), _port(bracketed[2])
     if text.count(":") > 1:
-        return text, DEFAULT_PORT
+        return _scoped(text), DEFAULT_PORT
     host, colon, port = text.partition(":")
     return host, _port(port if colon else None)
+
+
+def _scoped(host: str) -> str:
+    """`%25` is how a URL writes the '%' before the scope (RFC 6874): no scope may have a name that begins so."""
+    return host.replace("%25", "%", 1)
 
 
 def _port(text: str | None) -> int | None:

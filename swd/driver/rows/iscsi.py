@@ -76,9 +76,11 @@ def attach(dev: IscsiDev | HardwarePath | Wwid, wanted: Wanted) -> Unit:
     answers with it.
     """
     if isinstance(dev, IscsiDev):
-        return partition.chosen(_attach(dev, wanted), effective(dev, wanted).partition)
+        part = effective(dev, wanted).partition  # before there is a session that an error here would leave behind
+        return partition.chosen(_attach(dev, wanted), part)
     failures: list[tuple[IscsiDev, SwdError]] = []
     for path in known.paths(dev, wanted.registry()):
+        part = effective(path, wanted).partition
         try:
             unit = replace(_attach_as(dev, path, wanted), name=str(dev))
         except NetworkNotInitialized:
@@ -86,7 +88,7 @@ def attach(dev: IscsiDev | HardwarePath | Wwid, wanted: Wanted) -> Unit:
         except SwdError as error:
             failures.append((path, error))
         else:
-            return partition.chosen(unit, effective(path, wanted).partition)
+            return partition.chosen(unit, part)
     raise known.none_answers(dev, failures)
 
 

@@ -11,7 +11,8 @@ SUITE = mkdir -p .build/path && ln -sfn ../../tests .build/path/tests && cd .bui
 	PYTHONPATH='$(CURDIR)/.build/path' SWD_TEST_HOME='$(CURDIR)/.venv' PATH='$(CURDIR)/$(BIN)':"$$PATH" \
 	$(CURDIR)/$(BIN)/pytest -c '$(CURDIR)/pyproject.toml' --rootdir='$(CURDIR)'
 
-.PHONY: help build demo test test-deps lint types cover bench bench-instructions pages matrix mutants soak soak-control endurance new-project clean
+.PHONY: help build demo test test-deps lint types cover pages matrix mutants soak soak-control endurance new-project clean
+.PHONY: bench bench-quick bench-micro bench-instructions
 .PHONY: fuzz fuzz-short sanitize valgrind
 
 help:
@@ -19,7 +20,9 @@ help:
 	@echo 'make test [WHERE=tests/cli]  the suite, as far as this machine allows; says what was absent'
 	@echo 'make test-deps               as root: add the real components that the suite can use'
 	@echo 'make lint | types            style, licences of the extras | mypy --strict, stubs against compiled modules'
-	@echo 'make cover | bench           coverage, .pyx lines too | the benches'
+	@echo 'make cover | bench           coverage, .pyx lines too | swd beside its peers, 25 minutes: bench/results/'
+	@echo 'make bench-quick             a minute of it, to see that it runs; make bench ARGS=--headline: eight'
+	@echo 'make bench-micro             CRC, framing, window, text keys, login: one by one, by pytest-benchmark'
 	@echo 'make bench-instructions      instructions per I/O, by callgrind: ARGS="--way sync --write --digests --size 1M"'
 	@echo 'make pages                   write again the pages that are made from tables: docs/ioctl.md, docs/states.md, man/...'
 	@echo 'make matrix | mutants        the interoperability table with 64 MiB a row | planted faults must be found'
@@ -56,6 +59,12 @@ cover: build
 
 bench: build
 	@exec $(BIN)/python bench/run.py $(ARGS)
+
+bench-quick: build
+	@exec $(BIN)/python bench/run.py --quick --out .build/bench/quick
+
+bench-micro: build
+	@exec $(BIN)/python -m pytest -c /dev/null -p no:cacheprovider --benchmark-columns=min,median,max,rounds --benchmark-sort=name bench/micro $(ARGS)
 
 bench-instructions: build
 	@exec $(BIN)/python bench/instructions.py $(ARGS)

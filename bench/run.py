@@ -1,204 +1,160 @@
 # SPDX-License-Identifier: Apache-2.0
-"""swd beside its peers on the same target in the same run: `make bench`, or `python bench/run.py [--repeats N]
-[--seconds S]`.
+"""swd beside its peers on the same targets in the same run: `make bench`.
 
-Two cases so far: 4 KiB random reads at queue depth 32, and 1 MiB reads at queue depth 8, each against one process of
-the embedded target with a RAM LUN. The peers take turns, and every other round in reverse, so that a drift of the
-machine hits all alike. What is printed is the median with least and most, and CPU microseconds per I/O of the
-initiator's own process, which is the steadier figure. Read ratios between rows of one table; the absolute numbers
-belong to this machine and this minute.
+    python bench/run.py --quick       a few cells, once: shows that the bench runs (below 40 s)
+    python bench/run.py --headline    the cells of the fourteen goals (about 8 minutes)
+    python bench/run.py               all: sizes, queue depths, writes, digests, costs that grow (about 25 minutes)
+
+The first table has the host's own congestion control for everybody, the second another one; each is measured in a
+network namespace of its own, so that nothing of the host is changed. That needs root; without it the host's own is
+measured, and the report says so. The report goes to bench/results/DATE-COMMIT/.
 """
 
 from __future__ import annotations
 
 import argparse
-import array
+import datetime as dt
+import json
 import os
-import random
-import re
-import resource
+import platform
 import shutil
-import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+import crc
+import report
+import startup
+from peers import absent, raw
+from shapes import APART, SAME
+from turns import CONGESTION
 
-import swd
-
-MIB = 1 << 20
-LUN_SIZE = 256 * MIB
-
-
-class Sample(NamedTuple):
-    """One timed run: I/Os a second, CPU microseconds an I/O of the initiator."""
-
-    iops: float
-    cpu: float
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    size: int  # bytes of an I/O
-    queue_depth: int
-
-
-CASES = (Case("4 KiB random reads, QD 32", 4096, 32), Case("1 MiB reads, QD 8", MIB, 8))
-
-
-def run_swd(url: str, case: Case, seconds: float) -> Sample:
-    """`read_many` in one process, this one; every block that is read is compared with what was written there before."""
-    count = max(8, 64 * MIB // case.size)
-    with swd.open(url, queue_depth=case.queue_depth) as disk:
-        out = bytearray(count * case.size)
-        view = memoryview(out)
-        done = 0
-        started, cpu = time.monotonic(), _cpu(resource.RUSAGE_SELF)
-        while time.monotonic() - started < seconds:
-            offsets = array.array("q", (random.randrange(disk.size // case.size) * case.size for _ in range(count)))
-            _read(disk, offsets, case, out)
-            done += count
-            probe = random.randrange(count)
-            expected = _pattern(offsets[probe])
-            if bytes(view[probe * case.size : probe * case.size + 16]) != expected:
-                raise SystemExit(f"swd read wrong bytes at {offsets[probe]}")
-        wall, cpu = time.monotonic() - started, _cpu(resource.RUSAGE_SELF) - cpu
-    return Sample(done / wall, cpu / done * 1e6)
-
-
-def _read(disk: swd.Disk, offsets: array.array[int], case: Case, out: bytearray) -> None:
-    disk.read_many(
-        offsets,
-        case.size,
-        np.frombuffer(out, np.uint8).reshape(len(offsets), case.size),
-        queue_depth=case.queue_depth,
-    )
-
-
-def run_iscsi_perf(url: str, case: Case, seconds: float) -> Sample:
-    command = [
-        "iscsi-perf",
-        "-m",
-        str(case.queue_depth),
-        "-b",
-        str(case.size // 512),
-        "-t",
-        str(int(max(1, seconds))),
-        "-r",
-        url,
-    ]
-    cpu, text = _timed(command)
-    rate = re.findall(r"iops average (\d+)", text)
-    if not rate:
-        raise SystemExit(f"iscsi-perf printed no rate: {text[-300:]}")
-    return Sample(float(rate[-1]), cpu / (float(rate[-1]) * max(1, int(seconds))) * 1e6)
-
-
-def run_qemu(url: str, case: Case, seconds: float) -> Sample:
-    count = int(seconds * (20000 if case.size < 65536 else 1500))
-    command = [
-        "qemu-img",
-        "bench",
-        "-f",
-        "raw",
-        "-c",
-        str(count),
-        "-d",
-        str(case.queue_depth),
-        "-s",
-        str(case.size),
-        url,
-    ]
-    cpu, text = _timed(command)
-    elapsed = re.search(r"in ([0-9.]+) seconds", text)
-    if elapsed is None:
-        raise SystemExit(f"qemu-img printed no time: {text[-300:]}")
-    return Sample(count / float(elapsed[1]), cpu / count * 1e6)
-
-
-PEERS: dict[str, tuple[str | None, Callable[[str, Case, float], Sample]]] = {
-    "swd read_many": (None, run_swd),
-    "iscsi-perf": ("iscsi-perf", run_iscsi_perf),
-    "qemu-img bench": ("qemu-img", run_qemu),
+HERE = Path(__file__).resolve().parent
+GIB = 1 << 30
+# mode -> rounds, seconds a turn, placements, rounds and seconds of what grows, bytes and seconds of the long run
+MODES: dict[str, dict[str, Any]] = {
+    "quick": {"repeats": 1, "seconds": 0.15, "pins": (APART,), "growth": None},
+    "headline": {"repeats": 5, "seconds": 0.5, "pins": (SAME, APART), "growth": None},
+    "full": {"repeats": 5, "seconds": 0.4, "pins": (SAME, APART), "growth": (5, 0.2, 100 * GIB, 90)},
 }
 
 
-def _timed(command: list[str]) -> tuple[float, str]:
-    """CPU seconds and output of a command."""
-    cpu = _cpu(resource.RUSAGE_CHILDREN)
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    text = ended.stdout + ended.stderr
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    mode = parser.add_mutually_exclusive_group()
+    for name in ("quick", "headline"):
+        mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name)
+    parser.set_defaults(mode="full")
+    parser.add_argument("--repeats", type=int, help="rounds")
+    parser.add_argument("--seconds", type=float, help="of one turn; iscsi-perf knows whole seconds only")
+    parser.add_argument("--growth", action="store_true", help="costs that grow, in a headline run, too")
+    parser.add_argument("--congestion", help="only this one")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes")
+    return parser.parse_args()
+
+
+def congestions() -> list[str]:
+    """The host's own, and one more that a namespace may have."""
+    own = CONGESTION.read_text().strip()
+    allowed = CONGESTION.with_name("tcp_allowed_congestion_control").read_text().split()
+    return [own, *[name for name in allowed if name != own][:1]]
+
+
+def inside(order: dict[str, Any], namespace: bool) -> dict[str, Any]:
+    """The answer of bench/turns.py to an order, from a network namespace of its own if there may be one."""
+    command = ["unshare", "-n"] * namespace + [sys.executable, str(HERE / "turns.py")]
+    with tempfile.TemporaryDirectory() as scratch:
+        text = json.dumps({**order, "namespace": namespace, "scratch": scratch})
+        ended = subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, check=False)
     if ended.returncode:
-        raise SystemExit(f"{command[0]} failed: {text[-300:]}")
-    return _cpu(resource.RUSAGE_CHILDREN) - cpu, text
+        sys.exit(f"bench: {' '.join(command[-2:])} ended with {ended.returncode}")
+    answer: dict[str, Any] = json.loads(ended.stdout)
+    return answer
 
 
-def _cpu(who: int) -> float:
-    usage = resource.getrusage(who)
-    return usage.ru_utime + usage.ru_stime
+def may_unshare() -> bool:
+    try:
+        return subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
-def _pattern(offset: int) -> bytes:
-    """The first 16 bytes of the 4 KiB at `offset`: its number, twice."""
-    return offset.to_bytes(8, "big") * 2
+def machine() -> dict[str, Any]:
+    described = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in described if "model name" in line]
+    system = os.uname()
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "system": f"{system.sysname} {system.release}",
+        "python": platform.python_version(),
+        "load": ", ".join(f"{one:.1f}" for one in os.getloadavg()),
+    }
 
 
-def _fill(url: str) -> None:
-    with swd.open(url, "r+b") as disk:
-        for start in range(0, disk.size, 8 * MIB):
-            disk.pwrite(b"".join(_pattern(at) * 256 for at in range(start, start + 8 * MIB, 4096)), start)
+def commit() -> str:
+    """The short commit id, with a + where files differ from it."""
+    asked = ["git", "-C", str(HERE), "describe", "--always", "--dirty=+", "--exclude=*"]
+    ended = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return ended.stdout.strip() or "unknown"
 
 
-def measure(url: str, case: Case, repeats: int, seconds: float) -> dict[str, list[Sample]]:
-    peers = {name: run for name, (program, run) in PEERS.items() if program is None or shutil.which(program)}
-    samples: dict[str, list[Sample]] = {name: [] for name in peers}
-    for turn in range(repeats):
-        order = list(peers) if turn % 2 == 0 else list(reversed(peers))
-        for name in order:
-            samples[name].append(peers[name](url, case, seconds))
-    return samples
+def told(what: str) -> None:
+    print(f"bench: {what}", file=sys.stderr, flush=True)
 
 
-def report(case: Case, samples: dict[str, list[Sample]]) -> None:
-    print(f"\n{case.name}")
-    columns = ("median", "least", "most", "CPU us/IO", "rate", "CPU")
-    print(" " * 18 + " ".join(f"{column:>10}" for column in columns) + "   (rate, CPU: swd against this one)")
-    ours = samples["swd read_many"]
-    for name, runs in samples.items():
-        rates = sorted(run.iops for run in runs)
-        cpu = statistics.median(run.cpu for run in runs)
-        faster = statistics.median(a.iops / b.iops for a, b in zip(ours, runs, strict=True))
-        cheaper = statistics.median(b.cpu / a.cpu for a, b in zip(ours, runs, strict=True))
-        figures = f"{statistics.median(rates):10.0f} {rates[0]:10.0f} {rates[-1]:10.0f} {cpu:10.2f}"
-        print(f"  {name:16}{figures} {faster:9.2f}x {cheaper:9.2f}x")
+def measured(arguments: argparse.Namespace) -> dict[str, Any]:
+    mode = MODES[arguments.mode]
+    repeats, seconds = arguments.repeats or mode["repeats"], arguments.seconds or mode["seconds"]
+    namespace, missing = may_unshare(), absent(build=arguments.mode != "quick")
+    if "raw loopback" not in missing:
+        raw()  # compiled before anybody takes turns
+    order = {"what": "cells", "repeats": repeats, "seconds": seconds, "absent": missing}
+    order["tgtd"] = shutil.which("tgtd") is not None
+    chosen = [arguments.congestion] if arguments.congestion else congestions()[: 1 if arguments.mode == "quick" else 2]
+    results: dict[str, Any] = {"mode": arguments.mode, "repeats": repeats, "seconds": seconds, "absent": missing}
+    results |= {"date": dt.date.today().isoformat(), "commit": commit(), "machine": machine()}  # noqa: DTZ011
+    results |= {"namespace": namespace, "tables": []}
+    for number, congestion in enumerate(chosen if namespace else chosen[:1]):
+        told(f"{congestion}: {arguments.mode if number == 0 else 'headline'} cells")
+        kind = arguments.mode if number == 0 else "headline"
+        pins = mode["pins"] if number == 0 else (APART,)
+        order |= {"strace": True} if number == 0 and arguments.mode != "quick" else {}
+        answer = inside({**order, "mode": kind, "pins": usable(pins), "congestion": congestion}, namespace)
+        results["tables"].append({key: answer[key] for key in ("congestion", "rows", "targets")})
+        if number == 0:
+            results["strace"] = answer["strace"]
+    told("CRC32C and starting")
+    quick = arguments.mode == "quick"
+    hot = crc.called(0.01, crc.SIZES[:-1]) if quick else crc.called(0.5)
+    results["crc"] = {"called": hot, "in_c": crc.in_c(0.001 if quick else 0.1)}
+    results["startup"] = startup.measure(3 if quick else 15)
+    grown = mode["growth"] or (MODES["full"]["growth"] if arguments.growth else None)
+    if grown:
+        told("costs that grow")
+        settings = dict(zip(("repeats", "seconds", "long", "limit"), grown, strict=True))
+        answer = inside({"what": "growth", "congestion": chosen[0], **settings}, namespace)
+        results["growth"] = answer["growth"]
+    return results
+
+
+def usable(pins: tuple[str, ...]) -> list[str]:
+    """Placements that this machine allows: with one core there is only the same one."""
+    return list(pins) if len(os.sched_getaffinity(0)) > 1 else [SAME]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    arguments = parser.parse_args()
-    serve = [sys.executable, "-m", "swd.target", "--lun", f"mem://{LUN_SIZE // MIB}M", "--portal", "127.0.0.1:0"]
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as target:
-        try:
-            assert target.stdout is not None
-            url = target.stdout.readline().split()[-1]
-            _fill(url)
-            system = os.uname()
-            print(f"{system.sysname} {system.release}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]}")
-            print("target: embedded, RAM LUN")
-            missing = [name for name, (program, _) in PEERS.items() if program and not shutil.which(program)]
-            if missing:
-                print(f"not here, so left out: {', '.join(missing)} (`make test-deps` installs them)")
-            for case in CASES:
-                report(case, measure(url, case, arguments.repeats, arguments.seconds))
-        finally:
-            target.terminate()
+    arguments, began = parsed(), time.monotonic()
+    results = measured(arguments)
+    folder = arguments.out or HERE / "results" / f"{results['date']}-{results['commit'].rstrip('+')}"
+    report.write(results, folder)
+    for goal in results["goals"]:
+        words = ", ".join(f"{word} {report.WORDS[goal[word]]}" for word in ("must", "stretch"))
+        print(f"goal {goal['number']:2}: {goal['title']}: {words}")
+    told(f"{folder / 'report.md'}, after {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

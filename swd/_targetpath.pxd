@@ -26,6 +26,8 @@ cdef extern from "_targetqueue.h" nogil:
     void swd_queue_free(swd_queue *q)
     ssize_t swd_receive_twice(int fd, uint8_t *one, size_t n, uint8_t *two, size_t m, int wait)
     int swd_wait(int fd, int reading, int writing)
+    int swd_fed_elsewhere(int fd)
+    ssize_t swd_receive_spinning(int fd, uint8_t *to, size_t n, unsigned microseconds)
     void swd_gate_touch(unsigned *epoch)
     unsigned swd_gate_read(const unsigned *epoch)
 
@@ -90,7 +92,8 @@ cdef class Flat:
 cdef class TargetPath:
     cdef pthread_mutex_t lock
     cdef int fd, why            # the descriptor, and the errno that broke it
-    cdef double spin
+    cdef unsigned spin_us, since_look
+    cdef bint spinning          # the peer's packets come in on another CPU
     # what was agreed
     cdef bint header_digest, data_digest, initial_r2t, immediate_data, many_r2t
     cdef uint32_t segment, burst, first_burst, max_r2t, max_segment, depth
@@ -139,6 +142,7 @@ cdef class TargetPath:
     cdef void send(self) noexcept nogil
     cdef int receive(self, bint full) noexcept nogil
     cdef int receive_body(self) noexcept nogil
+    cdef ssize_t receive_more(self) noexcept nogil
     cdef int took(self, ssize_t n) noexcept nogil
     cdef void make_room(self) noexcept nogil
     cdef uint32_t room(self) noexcept nogil

@@ -38,6 +38,7 @@ cdef enum:
     RING = 262144               # bytes that one receive brings at most
     BIG = 131072                # from a data segment of this size on, the next header is received alone
     HIGH_WATER = 8388608        # unsent bytes beyond which no request is taken up
+    LOOK = 16                   # receives after which it is asked anew where packets come in
     EARLY = 524288              # queued bytes that are sent before the rest of what came is looked at
     NO_TAG = 0xFFFFFFFF
     MAX_WRITES = 1024
@@ -147,18 +148,18 @@ cdef class Flat:
 
 
 cdef class TargetPath:
-    """TargetPath(fd, buffer, start, end, agreed, depth, max_segment, gate, senses, spin=0.0)
+    """TargetPath(fd, buffer, start, end, agreed, depth, max_segment, gate, senses, spin_us=0)
 
     fd: a connected, blocking stream socket, which stays the caller's. buffer: a bytearray that holds the longest PDU
     and RING bytes, with what has come already from `start` to `end`. agreed: a `Negotiated`, from the initiator's side.
     depth: commands that the session may have open. max_segment: the longest data segment that is taken. senses: sense
-    data of the two errors that end a write: wrong amount of data, data out of order. spin: seconds to look for more
+    data of the two errors that end a write: wrong amount of data, data out of order. spin_us: how long to look for more
     before sleeping.
     """
 
     def __cinit__(
         self, int fd, bytearray buffer not None, uint32_t start, uint32_t end, agreed, uint32_t depth,
-        uint32_t max_segment, Gate gate not None, senses, double spin=0.0
+        uint32_t max_segment, Gate gate not None, senses, unsigned spin_us=0
     ):
         pthread_mutex_init(&self.lock, NULL)
         PyObject_GetBuffer(buffer, &self.view, PyBUF_WRITABLE)
@@ -172,7 +173,7 @@ cdef class TargetPath:
         self.fd = fd
         self.gate = gate
         self.seen = swd_gate_read(&gate.epoch) - 1
-        self.spin = spin
+        self.spin_us = spin_us
         self.depth = depth
         self.limit = min(depth, MAX_WRITES)
         self.max_segment = max_segment
@@ -410,7 +411,6 @@ cdef class TargetPath:
     cdef int receive(self, bint full) noexcept nogil:
         """Waits for bytes, or for room for what is unsent; MORE if it is worth looking again."""
         cdef int events = POLL_IN
-        cdef ssize_t n
         if self.queue.bytes:
             events = swd_wait(self.fd, not full, True)
             if events & (POLL_OUT | POLL_BAD):
@@ -424,8 +424,21 @@ cdef class TargetPath:
         if self.left and self.dest != NULL:
             return self.receive_body()
         self.make_room()
-        n = swd_receive_twice(self.fd, NULL, 0, self.ring + self.end, self.room(), self.queue.bytes == 0)
-        return self.took(n)
+        return self.took(self.receive_more())
+
+    cdef ssize_t receive_more(self) noexcept nogil:
+        """Into the ring; waits if nothing is unsent. Spinning pays only while the peer runs on another CPU."""
+        cdef ssize_t n
+        if self.spin_us and not self.queue.bytes:
+            self.since_look += 1
+            if self.since_look >= LOOK:
+                self.since_look = 0
+                self.spinning = swd_fed_elsewhere(self.fd)
+            if self.spinning:
+                n = swd_receive_spinning(self.fd, self.ring + self.end, self.room(), self.spin_us)
+                if n >= 0 or (errno != EAGAIN and errno != EWOULDBLOCK):
+                    return n
+        return swd_receive_twice(self.fd, NULL, 0, self.ring + self.end, self.room(), self.queue.bytes == 0)
 
     cdef int receive_body(self) noexcept nogil:
         """The rest of a data segment, straight into the medium, and what comes behind it."""

@@ -7,6 +7,9 @@
  * connection is to end: whoever adds a span need not look each time. */
 #ifndef SWD_TARGETQUEUE_H
 #define SWD_TARGETQUEUE_H
+#ifdef __linux__
+#include <sched.h>
+#endif
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -15,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "_crc32c_kernels.h"
 
@@ -270,6 +274,40 @@ static inline ssize_t swd_receive_twice(int fd, uint8_t *one, size_t n, uint8_t 
     message.msg_iov = place;
     message.msg_iovlen = 2;
     return recvmsg(fd, &message, wait ? 0 : MSG_DONTWAIT);
+}
+
+/* Whether this socket's packets are worked on by another CPU than ours; on the same one, to spin would only keep the peer
+ * from sending. */
+static inline int swd_fed_elsewhere(int fd)
+{
+#if defined(__linux__) && defined(SO_INCOMING_CPU)
+    int cpu = -1;
+    socklen_t length = sizeof cpu;
+    return getsockopt(fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &length) == 0 && cpu >= 0 && cpu != sched_getcpu();
+#else
+    (void)fd;
+    return 0;
+#endif
+}
+
+/* As recv without waiting, again and again for so many microseconds. */
+static inline ssize_t swd_receive_spinning(int fd, uint8_t *to, size_t n, unsigned microseconds)
+{
+    struct timespec begun = {0, 0}, now;
+    for (;;) {
+        for (int turn = 0; turn < 16; turn++) {
+            ssize_t got = recv(fd, to, n, MSG_DONTWAIT);
+            if (got >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
+                return got;
+        }
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (!begun.tv_sec)
+            begun = now;
+        else if ((now.tv_sec - begun.tv_sec) * 1000000LL + (now.tv_nsec - begun.tv_nsec) / 1000 >= (long long)microseconds) {
+            errno = EAGAIN;
+            return -1;
+        }
+    }
 }
 
 /* A count that one thread moves and others look at; what was written before it was moved is seen by who sees it moved. */

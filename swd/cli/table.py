@@ -118,6 +118,9 @@ _SERVE: Final = (
     Option(("--header-digest",), "crc32c, none, or a list by preference.", "text", "LIST", "crc32c,none"),
     Option(("--data-digest",), "As --header-digest, for data.", "text", "LIST", "crc32c,none"),
     Option(("--public",), "Listen on an address that others can reach, too.", "flag", default=False),
+    Option(("--congestion",), "TCP congestion control, such as cubic. Default: the host's.", "text", "NAME"),
+    Option(("--spin",), "Microseconds to look for the next command before sleeping.", "int", "N", 0),
+    Option(("--huge-pages",), "mem:// in huge pages: faster, takes its memory in 2 MiB pieces.", "flag", default=False),
     Option(("--faults",), "Misbehave by the fault plan in this file (docs/faults.md).", "file", "PLAN"),
 )
 

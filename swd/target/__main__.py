@@ -40,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         target = _target(options, media)
         plan = None if options.faults is None else Plan.load(options.faults)
         server = TargetServer(
-            [target], options.portal, discovery_chap=target.chap, public=options.public, faults=plan
-        )
+            [target], options.portal, discovery_chap=target.chap, public=options.public, faults=plan,
+            compiled=not options.no_compiled, spin_us=options.spin_us, congestion=options.congestion,
+        )  # fmt: skip
         with server:
             print(f"ready {IscsiDev(server.portal, options.name, field(0))}", flush=True)
             signal.sigwait(stop_signals)
@@ -77,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--default-time2wait", type=int, default=defaults.default_time2wait, metavar="S", help="seconds")
     add("--initial-r2t", action="store_true", help="refuse unsolicited Data-Out")
     add("--no-immediate-data", action="store_true", help="refuse data within commands")
+    add("--congestion", metavar="NAME", help="TCP congestion control, such as cubic; default: the host's")
+    add("--spin-us", type=int, default=0, metavar="N", help="look for the next command so long before sleeping")
+    add("--huge-pages", action="store_true", help="mem:// in huge pages: faster, and takes its memory in large pieces")
+    add("--no-compiled", action="store_true", help="serve memory by Python, too")
     add("--faults", metavar="PLAN", help="misbehave by the fault plan in this file (docs/faults.md)")
     add("--stats", action="store_true", help="print counts as JSON when stopped")
     return parser
@@ -109,7 +114,8 @@ def _target(options: argparse.Namespace, media: list[Medium]) -> TargetConfig:
 def _medium(text: str, options: argparse.Namespace) -> tuple[Medium, int]:
     dev = parse_dev(text)
     if isinstance(dev, MemDev):
-        return RamMedium(dev.size), dev.block_size if "block_size" in text else options.block_size
+        medium = RamMedium(dev.size, huge_pages=options.huge_pages)
+        return medium, dev.block_size if "block_size" in text else options.block_size
     if isinstance(dev, FileDev) and not dev.options:
         return FileMedium(dev.path, read_only=options.read_only), options.block_size
     raise InvalidArgument(f"{text} cannot be served: use mem://SIZE or file://PATH without options")

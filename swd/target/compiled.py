@@ -47,7 +47,7 @@ class CompiledPath:
     """One session and its `TargetPath`. `serve` takes the connection over; any thread may call `counts`."""
 
     def __init__(
-        self, session: NormalSession, sock: socket.socket, inbox: Inbox, outbox: Outbox, spin: float = 0.0
+        self, session: NormalSession, sock: socket.socket, inbox: Inbox, outbox: Outbox, spin_us: int = 0
     ) -> None:
         self._session = session
         self._scsi = session.node.scsi
@@ -55,7 +55,7 @@ class CompiledPath:
         self._buffer = memoryview(buffer)
         self._path = TargetPath(
             sock.fileno(), buffer, start, end, session.agreed, session.node.config.queue_depth,
-            inbox.max_segment, self._scsi.gate, _SENSES, spin,
+            inbox.max_segment, self._scsi.gate, _SENSES, spin_us,
         )  # fmt: skip
         self._path.position = session.position
         self._path.held = session.window.holds

@@ -39,7 +39,7 @@ class Host(Catalogue, Protocol):
     counts: Statistics
     login_timeout: float
     compiled: bool
-    spin: float
+    spin_us: int
 
     def node(self, config: TargetConfig) -> TargetNode: ...
 
@@ -78,8 +78,8 @@ class Connection:
         except ProtocolViolation:
             statistics.count("protocol_errors")
             self._last_words()
-        except OSError:
-            pass  # the peer is gone, or `drop` was called: there is nobody to tell
+        except (OSError, MemoryError):
+            pass  # the peer is gone, `drop` was called, or there is no memory for this one: there is nobody to tell
         finally:
             if self.session is not None:
                 self.session.end()
@@ -139,7 +139,7 @@ class Connection:
                     return
 
     def _serve_compiled(self, session: NormalSession) -> None:
-        self._path = CompiledPath(session, self._sock, self._inbox, self._outbox, self._host.spin)
+        self._path = CompiledPath(session, self._sock, self._inbox, self._outbox, self._host.spin_us)
         self._path.serve()
 
     def _handle(self, frame: Frame) -> None:

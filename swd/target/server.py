@@ -34,6 +34,7 @@ from swd.values import Chap, Negotiated, Portal
 
 _log = logging.getLogger("swd.target")
 _BACKLOG = 128
+_MAX_SPIN = 1000
 _MAX_TSIH = 65535
 
 
@@ -43,9 +44,9 @@ class TargetServer:
     portal: address to listen on, "host:port" or "[v6]:port"; port 0 picks a free one, see `portal` afterwards.
     discovery_chap: what SendTargets sessions must prove; None: nothing. public: allow an address that is not loopback.
     faults: what shall go wrong (`swd.target.faults`); an empty Plan is for one that `set_plan` gives later.
-    compiled: let plain reads and writes of memory run without the GIL. spin: seconds for which such a session looks for
-    the next command before it sleeps, if that comes in on another CPU. congestion: TCP congestion control of accepted
-    connections; one that the kernel refuses is a warning.
+    compiled: let plain reads and writes of memory run without the GIL. spin_us: microseconds, at most 1000, for which
+    such a session looks for the next command before it sleeps, if that comes in on another CPU. congestion: TCP
+    congestion control of accepted connections; one that the kernel refuses is a warning.
     Raises InvalidArgument for a bad configuration, NoSuchDevice if the address cannot be bound.
     """
 
@@ -61,11 +62,13 @@ class TargetServer:
         public: bool = False,
         faults: Plan | None = None,
         compiled: bool = True,
-        spin: float = 0.0,
+        spin_us: int = 0,
         congestion: str | None = None,
     ) -> None:
+        if not 0 <= spin_us <= _MAX_SPIN:
+            raise InvalidArgument(f"to spin for {spin_us} microseconds is not possible: from 0 to {_MAX_SPIN}")
         self.compiled = compiled
-        self.spin = spin
+        self.spin_us = spin_us
         self._congestion = congestion
         self.login_timeout = login_timeout
         self.counts = Statistics()

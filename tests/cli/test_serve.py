@@ -40,7 +40,8 @@ def test_it_serves_until_a_signal_and_counts(
 ) -> None:
     image = tmp_path / "image"
     image.write_bytes(bytes(1 << 20))
-    with serve(spawn, "--lun", "mem://2M", "--lun", f"file://{image}?block_size=4096", "--json") as child:
+    words = ("--lun", "mem://2M", "--lun", f"file://{image}?block_size=4096", "--json")
+    with serve(spawn, *words, "--spin", "20", "--congestion", "reno", "--huge-pages") as child:
         ready = read_record(child)
         assert faults(ready, "target-serve") == []
         assert ready["ready"] is True

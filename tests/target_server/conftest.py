@@ -17,15 +17,18 @@ SIZE = 8 << 20
 Serve = Callable[..., TargetServer]
 
 
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """`serve(**settings of TargetConfig)`: a running server; LUN 0 has 512-byte blocks, LUN 1 4096-byte ones."""
+@pytest.fixture(params=["compiled", "python"])
+def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
+    """`serve(**settings of TargetConfig)`: a running server; LUN 0 has 512-byte blocks, LUN 1 4096-byte ones.
+
+    Everything holds for both ways that a PDU may take.
+    """
     with ExitStack() as stack:
 
         def start(portal: str = "127.0.0.1:0", **settings: object) -> TargetServer:
             luns = {0: Lun(RamMedium(SIZE)), 1: Lun(RamMedium(SIZE), block_size=4096)}
             config = replace(TargetConfig(NAME, luns), **settings)  # type: ignore[arg-type]
-            return stack.enter_context(TargetServer([config], portal))
+            return stack.enter_context(TargetServer([config], portal, compiled=request.param == "compiled"))
 
         yield start
 

@@ -70,6 +70,9 @@ def serve(
     header_digest: str,
     data_digest: str,
     public: bool,
+    congestion: str | None,
+    spin: int,
+    huge_pages: bool,
     faults: str | None,
 ) -> None:
     """Prints the ready line when the port listens, the counts at the end; a signal ends it, with its status."""
@@ -78,7 +81,7 @@ def serve(
     )
     plan = None if faults is None else Plan.load(faults)
     with contextlib.ExitStack() as stack:
-        units = {number: _unit(stack, text, block_size) for number, text in enumerate(lun)}
+        units = {number: _unit(stack, text, block_size, huge_pages) for number, text in enumerate(lun)}
         config = TargetConfig(
             target,
             units,
@@ -86,7 +89,11 @@ def serve(
             header_digest=_digests(header_digest),
             data_digest=_digests(data_digest),
         )
-        server = stack.enter_context(TargetServer([config], portal, discovery_chap=chap, public=public, faults=plan))
+        server = stack.enter_context(
+            TargetServer(
+                [config], portal, discovery_chap=chap, public=public, faults=plan, spin_us=spin, congestion=congestion
+            )
+        )
         devices = tuple(str(IscsiDev(server.portal, target, field(number))) for number in units)
         auth = "none" if chap is None else "CHAP, mutual" if chap.mutual else "CHAP"
         said = () if plan is None else tuple(plan.explain())
@@ -132,10 +139,10 @@ def _digests(text: str) -> tuple[str, ...]:
     return words
 
 
-def _unit(stack: contextlib.ExitStack, text: str, block_size: int) -> Lun:
+def _unit(stack: contextlib.ExitStack, text: str, block_size: int, huge_pages: bool) -> Lun:
     dev = parse_dev(text)
     if isinstance(dev, MemDev):
-        medium: Medium = RamMedium(dev.size)
+        medium: Medium = RamMedium(dev.size, huge_pages=huge_pages)
         own = dev.block_size if dev.block_size != MemDev(0).block_size else block_size
     elif isinstance(dev, FileDev):
         medium = FileMedium(dev.path)

@@ -11,8 +11,7 @@ SUITE = mkdir -p .build/path && ln -sfn ../../tests .build/path/tests && cd .bui
 	PYTHONPATH='$(CURDIR)/.build/path' SWD_TEST_HOME='$(CURDIR)/.venv' PATH='$(CURDIR)/$(BIN)':"$$PATH" \
 	$(CURDIR)/$(BIN)/pytest -c '$(CURDIR)/pyproject.toml' --rootdir='$(CURDIR)'
 
-.PHONY: help build demo test test-deps lint types cover pages matrix mutants soak soak-control endurance new-project clean
-.PHONY: bench bench-quick bench-micro bench-instructions
+.PHONY: help build demo test test-deps lint types cover pages matrix mutants soak soak-control endurance new-project clean .PHONY: bench bench-quick bench-micro soak-plan bench-instructions
 .PHONY: fuzz fuzz-short sanitize valgrind
 
 help:
@@ -27,6 +26,7 @@ help:
 	@echo 'make pages                   write again the pages that are made from tables: docs/ioctl.md, docs/states.md, man/...'
 	@echo 'make matrix | mutants        the interoperability table with 64 MiB a row | planted faults must be found'
 	@echo 'make soak | soak-control     as root: I/O under faults for ARGS="--seconds N --seed N" | lying targets are caught'
+	@echo 'make soak-plan               I/O under fault plans, every kind: ARGS="--faults N --seed N"'
 	@echo 'make endurance               eight processes on one unit; 10,000 opens: ARGS="--seconds N --opens N"'
 	@echo 'make fuzz | fuzz-short       search with coverage for FUZZ_SECONDS (600), ARGS=TARGET... | a few seconds, for CI'
 	@echo 'make new-project             the pytest plugin from an empty folder, as a new user installs it'
@@ -81,7 +81,11 @@ mutants: build
 soak: soak-control
 	@exec $(BIN)/python tools/soak.py $(ARGS)
 
+soak-plan: soak-control
+	@exec $(BIN)/python tools/soak_plan.py $(ARGS)
+
 soak-control: build
+	@$(BIN)/python tools/soak_plan.py --control
 	@exec $(BIN)/python tools/soak.py --control --seconds 10
 
 endurance: build

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chaos run over fault plans in short, and its negative controls. `make soak-plan` is the long one."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from soak_kinds import LIES, TRIALS
+from support.process import environment
+
+from swd.target.faults import KINDS
+
+
+def soak_plan(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(root / "tools" / "soak_plan.py"), *words]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=110)
+
+
+def test_every_kind_of_fault_is_tried() -> None:
+    assert set(TRIALS) | set(LIES) == set(KINDS)
+
+
+@pytest.mark.slow
+def test_nothing_acknowledged_is_lost_whatever_strikes(root: Path) -> None:
+    """Every kind once but those that take five seconds each, and each has moved a counter."""
+    done = soak_plan(root, "--quick", "--faults", "50", "--seed", "11")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = re.findall(r"^(\w+) +(\d+) +(\d+) +(\d+)  ", done.stdout, re.MULTILINE)
+    assert {row[0] for row in rows} == {kind for kind, trial in TRIALS.items() if trial.weight > 1}
+    assert done.stdout.endswith("verdict: nothing acknowledged was lost\n")
+
+
+@pytest.mark.slow
+def test_lies_are_caught_and_a_blind_judge_is_found_out(root: Path) -> None:
+    done = soak_plan(root, "--control", "--seed", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"^(\w+) +caught: (?:lost|torn): ", done.stdout, re.MULTILINE) == list(LIES)
+    blind = soak_plan(root, "--control", "--blind", "--seed", "3")
+    assert blind.returncode == 1, blind.stdout + blind.stderr
+    assert re.findall(r"^(\w+) +MISSED: ([1-9]\d*) lies were told", blind.stdout, re.MULTILINE)

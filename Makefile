@@ -11,7 +11,9 @@ SUITE = mkdir -p .build/path && ln -sfn ../../tests .build/path/tests && cd .bui
 	PYTHONPATH='$(CURDIR)/.build/path' SWD_TEST_HOME='$(CURDIR)/.venv' PATH='$(CURDIR)/$(BIN)':"$$PATH" \
 	$(CURDIR)/$(BIN)/pytest -c '$(CURDIR)/pyproject.toml' --rootdir='$(CURDIR)'
 
-.PHONY: help build demo test test-deps lint types cover pages matrix mutants soak soak-control endurance new-project clean .PHONY: bench bench-quick bench-micro soak-plan bench-instructions
+.PHONY: help build demo test test-deps lint types cover pages matrix mutants endurance new-project clean
+.PHONY: soak soak-plan soak-control
+.PHONY: bench bench-quick bench-micro bench-instructions
 .PHONY: fuzz fuzz-short sanitize valgrind
 
 help:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from pump_peer import BLOCK, TEST_UNIT_READY, Peer, Played, connected, content
@@ -18,6 +20,7 @@ from swd.errors import ConnectionLost, DeadlineExceeded
 from swd.proto import pdu
 
 COUNT = 2000
+CPUS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_RCVLOWAT is set, but not heeded, elsewhere")
 
@@ -173,12 +176,53 @@ def test_a_wait_that_spins_reads_the_same(spin: float) -> None:
         read_all(pump, 300)
 
 
-def test_a_wait_that_spins_ends_in_time() -> None:
-    """The peer is silent: the wait sleeps after its microseconds, and the deadline holds."""
-    cpu = time.process_time()
-    with connected(lambda peer: peer.command(), tcp=True, spin=0.001) as (pump, _):
-        began = time.monotonic()
+def on_cpu(number: int) -> None:
+    """The calling thread stays on one of the CPUs that this process may use."""
+    os.sched_setaffinity(0, {sorted(CPUS)[number]})
+
+
+@pytest.fixture
+def two_cpus() -> Iterator[None]:
+    """We on the first, the peer on the second: the socket is fed by the other one, and a wait does spin."""
+    if len(CPUS) < 2:
+        pytest.skip("needs two CPUs")
+    on_cpu(0)
+    yield
+    os.sched_setaffinity(0, CPUS)
+
+
+def test_a_wait_that_spins_sleeps_in_the_end(two_cpus: None) -> None:
+    """The peer falls silent: after its microseconds the wait costs nothing, and the deadline holds."""
+
+    def script(peer: Peer) -> None:
+        on_cpu(1)
+        for _ in range(100):
+            peer.answer(peer.command())
+        assert peer.command().cdb[0] == 0
+
+    with connected(script, tcp=True, spin=0.001) as (pump, _):
+        for lba in range(100):
+            assert pump.blocks(False, 0, lba, 1, bytearray(BLOCK)) is None
+        cpu, began = time.thread_time(), time.monotonic()
         with pytest.raises(DeadlineExceeded):
             pump.command(0, TEST_UNIT_READY, timeout=1.0)
         assert 0.9 < time.monotonic() - began < 3
-    assert time.process_time() - cpu < 0.5
+        assert time.thread_time() - cpu < 0.5
+
+
+def test_a_wait_that_spins_does_so_where_another_cpu_feeds_it(two_cpus: None) -> None:
+    """The same waits, sleeping and spinning: most of those that spin end without the thread having slept."""
+
+    def sleeps(spin: float) -> int:
+        def script(peer: Peer) -> None:
+            on_cpu(1)
+            peer.serve()
+
+        with connected(script, tcp=True, spin=spin) as (pump, _):
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+            for lba in range(300):
+                assert pump.blocks(False, 0, lba, 1, bytearray(BLOCK)) is None
+            return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+
+    assert sleeps(0.0) > 250
+    assert sleeps(0.01) < 250

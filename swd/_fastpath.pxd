@@ -74,6 +74,7 @@ cdef class Pump:
     cdef unsigned spins         # counts them
     cdef bint fed_elsewhere
     cdef bint coalesces
+    cdef uint32_t half_refill
     cdef uint32_t low_water     # of the socket, as set; above 1 only while a batch has it to itself
     cdef int drips              # receives in a row that brought little; negative: not looked at yet
 

@@ -19,6 +19,7 @@ class Pump:
         *,
         spin: float = 0.0,
         coalesce: bool = True,
+        half_refill: int = 65536,
     ) -> Self: ...
     def command(
         self,

@@ -94,7 +94,6 @@ from swd.errors import BadDescriptor, DeadlineExceeded, InvalidArgument
 
 cdef double SLICE = 0.25        # seconds: the longest that a signal or a deadline waits to be seen
 cdef double SEND_SLICE = 0.01   # seconds: a thread without the reader role waits this long for room in the socket
-cdef uint32_t HALF_QUEUE_FROM = 65536  # bytes an I/O from which a batch refills only when half of its queue is done
 
 cdef double LOW_WATER_SLICE = 0.0009    # seconds (poll makes it 1 ms): what ends below the low-water mark waits so long
 
@@ -133,17 +132,18 @@ cdef void read_or_write(uint8_t *cdb, bint write, uint64_t lba, uint32_t blocks)
 @cython.final
 @cython.no_gc_clear  # as Command, which may be in the same cycle
 cdef class Pump:
-    """Pump(engine, fd, on_event=None, on_down=None, *, spin=0.0, coalesce=True): takes over a connected, blocking
-    stream socket; `close()` closes it.
+    """Pump(engine, fd, on_event=None, on_down=None, *, spin=0.0, coalesce=True, half_refill=65536): takes
+    over a connected, blocking stream socket; `close()` closes it.
 
     `on_event` is called with each Event, `on_down` with nothing when the link is lost, by whichever thread is waiting,
     without the lock. Without `on_down` a lost link is the end. `spin`: seconds that a wait polls before it sleeps,
     where another CPU feeds the socket. `coalesce`: let a batch's receive wait for several answers of a target that
-    sends them one by one.
+    sends them one by one. `half_refill`: bytes of an I/O from which a batch refills only when half of its queue is done.
     """
 
     def __cinit__(
-        self, Engine engine not None, int fd, on_event=None, on_down=None, *, double spin=0.0, bint coalesce=True
+        self, Engine engine not None, int fd, on_event=None, on_down=None, *,
+        double spin=0.0, bint coalesce=True, uint32_t half_refill=65536,
     ):
         self.fd = -1
         self.born = swd_fork_generation()
@@ -156,6 +156,7 @@ cdef class Pump:
         self.receiving_slot = NO_SLOT
         self.spin = spin
         self.coalesces = coalesce
+        self.half_refill = half_refill
         self.low_water = 1
         swd_set_receive_slice(fd, SLICE)
         self.fd = fd
@@ -865,7 +866,7 @@ cdef class Pump:
         with nogil:
             pthread_mutex_lock(&self.lock)
             self.join(&me)
-            me.low = batch.queue_depth // 2 if batch.size >= HALF_QUEUE_FROM else batch.queue_depth - 1
+            me.low = batch.queue_depth // 2 if batch.size >= self.half_refill else batch.queue_depth - 1
             ended = self.run_batch(&me, batch)
             pthread_mutex_unlock(&self.lock)
         try:

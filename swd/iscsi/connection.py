@@ -56,8 +56,16 @@ def pump_for(
     on_down: Callable[[], object] | None,
 ) -> Pump:
     """An engine and a pump that take the link over."""
-    engine = Engine(link.negotiated, slots=_slots(options.queue_depth))
-    return Pump(engine, link.fd, on_event, on_down, spin=options.spin_us * 1e-6, coalesce=options.coalesce)
+    engine = Engine(link.negotiated, slots=_slots(options.queue_depth), ring=options.ring)
+    return Pump(
+        engine,
+        link.fd,
+        on_event,
+        on_down,
+        spin=options.spin_us * 1e-6,
+        coalesce=options.coalesce,
+        half_refill=options.half_refill,
+    )
 
 
 def establish(

@@ -60,6 +60,8 @@ class Options:
     congestion: str | None = None
     spin_us: int = 0
     coalesce: bool = True
+    ring: int = 262144
+    half_refill: int = 65536
     rcvbuf: int = 0
     sndbuf: int = 0
     notsent_lowat: int = 0
@@ -131,6 +133,8 @@ TABLE: tuple[Row, ...] = (
     Row("congestion", "text", "TCP congestion control of this host, such as cubic", 1, 15),
     Row("spin_us", "int", "microseconds that a wait polls before it sleeps; 0: it sleeps at once", 0, 1000),
     Row("coalesce", "bool", "a batch waits for several answers of a target that sends them one by one"),
+    Row("ring", "size", "bytes that one receive can bring", 4096, 1 << 24),
+    Row("half_refill", "size", "bytes of an I/O from which a batch refills when half its queue is done", 512, 1 << 30),
     Row("rcvbuf", "size", "bytes of the socket's receive buffer; 0: the kernel tunes it", 0, 1 << 30),
     Row("sndbuf", "size", "bytes of the socket's send buffer; 0: the kernel tunes it", 0, 1 << 30),
     Row("notsent_lowat", "size", "bytes that may wait unsent in the socket; 0: as many as fit", 0, 1 << 30),

@@ -138,7 +138,7 @@ cdef class Pump:
     `on_event` is called with each Event, `on_down` with nothing when the link is lost, by whichever thread is waiting,
     without the lock. Without `on_down` a lost link is the end. `spin`: seconds that a wait polls before it sleeps,
     where another CPU feeds the socket. `coalesce`: let a batch's receive wait for several answers of a target that
-    sends them one by one. `half_refill`: bytes of an I/O from which a batch refills only when half of its queue is done.
+    sends them one by one. `half_refill`: bytes of an I/O from which a batch refills when half of its queue is done.
     """
 
     def __cinit__(

@@ -2,8 +2,9 @@
 """The chaos run over fault plans: `make soak-plan`, or `tools/soak_plan.py [--faults N] [--seed N] [--control]`.
 
 Random I/O by six workers on the embedded target while every kind of fault of docs/faults.md strikes, one after the
-other; a journal judges every block that is read, and each kind must have moved a counter of the session. --control:
-the same judge on targets that lie, which must be caught (with --blind by a judge that sees nothing: they are not).
+other (--target tgt: on tgtd behind a relay, the kinds of the wire); a journal judges every block that is read, and each
+kind must have moved a counter of the session. --control: the same judge on targets that lie, which must be caught
+(with --blind by a judge that sees nothing: they are not).
 Needs no root. Ends with 1 on any violation, or a lie that was not caught.
 """
 
@@ -34,6 +35,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="swd under fault plans: nothing acknowledged is lost")
     parser.add_argument("--faults", type=int, default=2000, help="to inject, at least; every kind in any case")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of I/O and faults; default: the clock")
+    parser.add_argument("--target", choices=("embedded", "tgt"), default="embedded", help="tgt: tgtd behind a relay")
     parser.add_argument("--quick", action="store_true", help="without the kinds that take five seconds each")
     parser.add_argument("--control", action="store_true", help="the negative controls instead: lies must be caught")
     parser.add_argument("--blind", action="store_true", help="with --control: the judge sees nothing; must end with 1")
@@ -63,7 +65,7 @@ def _chaos(options: argparse.Namespace) -> int:
     import soak_plans
 
     print(f"swd {_commit()}, {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}", flush=True)
-    ledger = soak_plans.run(options.faults, options.seed, _progress, quick=options.quick)
+    ledger = soak_plans.run(options.faults, options.seed, _progress, quick=options.quick, target=options.target)
     good = not ledger.violations and sum(ledger.injected.values()) >= options.faults
     print(f"\n{ledger.text()}\nverdict: {'nothing acknowledged was lost' if good else 'FAILED'}")
     return 0 if good else 1

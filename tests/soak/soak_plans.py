@@ -11,24 +11,29 @@ from __future__ import annotations
 
 import errno
 import random
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import soak_kinds
 from soak_journal import BLOCK, Journal, stamped
+from soak_meddler import Meddler
 from soak_run import resident
+from soak_targets import Tgt
 
 import swd
 from swd.errors import BadDescriptor, SwdError
 from swd.export.testing import IscsiTarget
 from swd.iscsi.tally import PROCESS
 from swd.target import Limits, Lun, RamMedium
-from swd.target.faults import Fault
+from swd.target.faults import KINDS, Fault
 
 BLOCKS, WORKERS = 4096, 6
 DEPTH = 4  # commands that the target takes: fewer than workers, so that its window matters
@@ -53,6 +58,7 @@ Progress = Callable[[str], object]
 class Ledger:
     """What happened. `told`: rounds in which a counter of the kind rose."""
 
+    target: str
     seed: int
     seconds: float = 0.0
     rounds: Counter[str] = field(default_factory=Counter)
@@ -72,7 +78,7 @@ class Ledger:
 
     def text(self) -> str:
         head = f"{'kind':26}{'rounds':>7}{'injected':>9}{'told by':>8}  counters that rose, errors that callers saw"
-        rows = [f"plan soak, seed {self.seed}, {self.seconds:.0f} s", head]
+        rows = [f"plan soak on {self.target}, seed {self.seed}, {self.seconds:.0f} s", head]
         for kind in sorted(self.rounds):
             rose = ", ".join(f"{name} {count}" for name, count in sorted(self.counters.get(kind, {}).items()))
             mine = [name for name in self.excused if name.startswith(f"{kind} ")]
@@ -93,17 +99,74 @@ class Ledger:
         return "\n".join(rows)
 
 
+class Target(Protocol):
+    """What is tested against. `mend`: no session is left of those before, and the disk has its size."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def faults_seen(self) -> dict[str, int]: ...
+    def set_plan(self, *faults: Any, seed: int = 0) -> None: ...
+    def wait_for_fault(self, kind: str, count: int, timeout: float) -> None: ...
+    def mend(self) -> None: ...
+    def read(self, offset: int, length: int) -> bytes: ...
+    def stop(self) -> None: ...
+
+
+class Embedded(IscsiTarget):
+    """The embedded target, in this process."""
+
+    def __init__(self, content: bytes) -> None:
+        medium = RamMedium(len(content))
+        medium.write(0, content)
+        super().__init__(luns=[Lun(medium, BLOCK)], limits=LIMITS, queue_depth=DEPTH)
+        self.start()
+
+    def mend(self) -> None:
+        _until(lambda: not self.statistics["sessions_open"])
+        for unit in self.server.node(self.server.targets()[0]).scsi.units.values():
+            unit.blocks = BLOCKS
+
+
+class Foreign(Meddler):
+    """tgtd, behind a relay that spoils what it says."""
+
+    def __init__(self, content: bytes) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="swd-soak-")
+        self._image = Path(self._folder.name) / "image"
+        self._image.write_bytes(content)
+        self._tgt = Tgt(self._image)
+        super().__init__(self._tgt.port)
+
+    @property
+    def url(self) -> str:
+        return self._tgt.url(self.port)
+
+    def mend(self) -> None:
+        _until(lambda: not self._tgt.sessions())
+
+    def read(self, offset: int, length: int) -> bytes:
+        with self._image.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def stop(self) -> None:
+        self.close()
+        self._tgt.kill()
+        self._folder.cleanup()
+
+
+TARGETS: dict[str, Callable[[bytes], Target]] = {"embedded": Embedded, "tgt": Foreign}
+
+
 class Bench:
     """The target, the disk that all workers use, and who may fail with what."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.journal = Journal(ledger.seed, BLOCKS)
-        medium = RamMedium(BLOCKS * BLOCK)
-        zero = np.zeros(BLOCKS, np.int64)
-        medium.write(0, stamped(ledger.seed, np.arange(BLOCKS, dtype=np.int64), zero).tobytes())
-        self.target = IscsiTarget(luns=[Lun(medium, BLOCK)], limits=LIMITS, queue_depth=DEPTH)
-        self.target.start()
+        content = stamped(ledger.seed, np.arange(BLOCKS, dtype=np.int64), np.zeros(BLOCKS, np.int64))
+        self.target = TARGETS[ledger.target](content.tobytes())
         self.lock = threading.Condition()  # guards what follows
         self.disk: swd.Disk | None = None
         self.allowed: tuple[int, ...] = ()
@@ -117,11 +180,7 @@ class Bench:
         """A new session; the old one is gone from the target by then, so that nothing of it is still carried out."""
         if self.disk is not None:
             self._retire(self.disk)
-        deadline = time.monotonic() + PATIENCE
-        while self.target.statistics["sessions_open"] and time.monotonic() < deadline:
-            threading.Event().wait(0.002)
-        unit = next(iter(self.target.server.node(self.target.server.targets()[0]).scsi.units.values()))
-        unit.blocks = BLOCKS
+        self.target.mend()
         disk = swd.open(self.target.url, "r+b", **OPTIONS)
         with self.lock:
             self.disk, self.dead = disk, False
@@ -224,20 +283,21 @@ def _flush(_journal: Journal, disk: swd.Disk, _blocks: np.ndarray) -> None:
 _STEPS = {"write": _write, "read": _read, "flush": _flush}
 
 
-def run(faults: int, seed: int, progress: Progress, *, quick: bool = False) -> Ledger:
+def run(faults: int, seed: int, progress: Progress, *, quick: bool = False, target: str = "embedded") -> Ledger:
     """Rounds until so many faults have been injected, each kind by its weight. `quick`: nothing that takes seconds."""
-    ledger = Ledger(seed)
+    ledger = Ledger(target, seed)
     bench = Bench(ledger)
     with closing(bench):
         began, early = time.monotonic(), 0
         with _Loaded(bench):
-            for kind in _kinds(random.Random(f"{seed}/kinds"), quick):
+            chosen = _chosen(target, quick)
+            for kind in _kinds(random.Random(f"{seed}/kinds"), chosen):
                 _round(bench, kind, random.Random(f"{seed}/{sum(ledger.rounds.values())}"))
                 done = sum(ledger.injected.values())
                 if not early and done > faults / 10:
                     early = resident()
                 progress(f"{done} faults, {sum(ledger.ios.values())} I/Os, {bench.journal.violated} violations, {kind}")
-                if (done >= faults and len(ledger.rounds) == len(_chosen(quick))) or bench.journal.violated > 20:
+                if (done >= faults and len(ledger.rounds) == len(chosen)) or bench.journal.violated > 20:
                     break
         ledger.seconds = time.monotonic() - began
         ledger.rss = (early or resident(), resident())
@@ -247,7 +307,7 @@ def run(faults: int, seed: int, progress: Progress, *, quick: bool = False) -> L
 
 def control(lie: str, seconds: float, seed: int, *, blind: bool = False) -> Ledger:
     """The same load and judge on a target that lies; `blind`: with a judge that sees nothing."""
-    ledger = Ledger(seed)
+    ledger = Ledger("embedded", seed)
     bench = Bench(ledger)
     if blind:
         bench.journal.judge = lambda *_arguments: None  # type: ignore[method-assign]
@@ -292,13 +352,17 @@ class _Loaded:
             raise
 
 
-def _chosen(quick: bool) -> dict[str, soak_kinds.Trial]:
-    return {kind: trial for kind, trial in soak_kinds.TRIALS.items() if not quick or trial.weight > 1}
+def _chosen(target: str, quick: bool) -> dict[str, soak_kinds.Trial]:
+    """From outside, only what is said on the wire can be spoilt; tgtd does not look at the tag of an R2T's data."""
+    chosen = {kind: trial for kind, trial in soak_kinds.TRIALS.items() if trial.weight > 1 or not quick}
+    if target == "tgt":
+        outside = (kind for kind in chosen if KINDS[kind].place in ("wire", "answer") and kind != "wrong_ttt")
+        return {kind: chosen[kind] for kind in outside}
+    return chosen
 
 
-def _kinds(dice: random.Random, quick: bool) -> Iterator[str]:
+def _kinds(dice: random.Random, chosen: Mapping[str, soak_kinds.Trial]) -> Iterator[str]:
     """Every kind once, then by weight, in random order, without end."""
-    chosen = _chosen(quick)
     yield from dice.sample(list(chosen), len(chosen))
     while True:
         bag = [kind for kind, trial in chosen.items() for _ in range(trial.weight)]

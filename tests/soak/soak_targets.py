@@ -97,6 +97,10 @@ class Tgt:
             self.kill()
             raise
 
+    def sessions(self) -> dict[str, str]:
+        """Those that tgtd has, by id."""
+        return self._tgtd.sessions(TGT_NAME)
+
     def kill(self) -> None:
         self._tgtd.kill()
 

@@ -12,15 +12,13 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
-from swd.proto import serial
 from swd.proto.pdu import LoginRequest, Opcode, Pdu
 from swd.target.config import Limits
 from swd.target.connection import HIGH_WATER, Connection, Host
-from swd.target.faults.answers import ACTIONS, FITS, Context
-from swd.target.faults.conditions import Event, blocks_of_command
+from swd.target.faults.answers import Context
 from swd.target.faults.injector import Injector
+from swd.target.faults.judge import Judge
 from swd.target.faults.login_faults import answer_login
 from swd.target.faults.plan import Fault
 from swd.target.faults.sending import End, PlannedOutbox, Sending
@@ -32,112 +30,52 @@ from swd.target.node import TargetNode
 from swd.target.session import Session
 from swd.values import Negotiated
 
-_REMEMBERED = 4096  # open commands
 _LINGER = 2.0  # seconds that a closed connection waits for the peer's own end
 _RDHUP = getattr(select, "POLLRDHUP", 0)  # Linux: the peer has closed, though there are bytes to read
-_NO_TASK = frozenset({"NOP_OUT", "NOP_IN", "ASYNC_MESSAGE", "REJECT", "LOGIN_REQUEST", "LOGIN_RESPONSE"})
-
-
-class _Command(NamedTuple):
-    """An open command, for the conditions of the PDUs that belong to it."""
-
-    lun: int
-    opcode: int
-    blocks: tuple[int, int] | None
-    expected: int
 
 
 class PlannedConnection(Connection):
-    """Serve one accepted socket by a plan. `number` counts connections of the target from 1."""
+    """Serve one accepted socket by a plan."""
 
     has_plan = True
 
     def __init__(self, sock: socket.socket, host: Host, limits: Limits, injector: Injector) -> None:
         super().__init__(sock, host, limits)
         self.injector = injector
-        self.number = injector.connected()
+        self.judge = Judge(injector, self._state, self._stop_reading)
         self._planned = PlannedOutbox(self._counts, self)
         self._outbox = self._planned
         self._timers = Timers()
-        self._commands: dict[int, _Command] = {}
-        self._max_cmd_sn: int | None = None  # the highest that the initiator was told
         self._ended: End | None = None
         self._deaf = False
         self._stalled: list[Frame] = []  # behind a request that was delayed
         self._stalls = 0
         self._behind: Frame | None = None  # a request that lets the next one pass
 
-    # --- what the plan asks ------------------------------------------------------------------------------------------
-
-    def event(self, name: str, itt: int, lun: int | None) -> Event:
-        """A PDU as conditions see it."""
-        state = "full_feature"
-        if self.session is None or name.startswith("LOGIN_"):
-            state = "login"
-        elif self.session.agreed.session_type == "Discovery":
-            state = "discovery"
-        command = None if name in _NO_TASK else self._commands.get(itt)
-        if command is None:
-            return Event(name, state, self.number, lun)
-        return Event(name, state, self.number, command.lun, command.opcode, command.blocks)
-
-    def event_of(self, frame: Frame) -> Event:
-        """A PDU that came."""
-        bhs = frame.bhs
-        itt = int.from_bytes(bhs[16:20], "big")
-        if frame.opcode == Opcode.SCSI_COMMAND:
-            expected = int.from_bytes(bhs[20:24], "big")
-            lun = int.from_bytes(bhs[8:16], "big")
-            self._commands[itt] = _Command(lun, bhs[32], blocks_of_command(bhs[32:48]), expected)
-            if len(self._commands) > _REMEMBERED:  # those that were aborted are never answered
-                del self._commands[next(iter(self._commands))]
-        try:
-            name = Opcode(frame.opcode).name
-        except ValueError:
-            name = "OTHER"
-        has_lun = name not in ("LOGIN_REQUEST", "LOGOUT_REQUEST")
-        return self.event(name, itt, int.from_bytes(bhs[8:16], "big") if has_lun else None)
+    # --- what goes ---------------------------------------------------------------------------------------------------
 
     def at(self, seconds: float, action: Callable[[], object]) -> None:
         self._timers.at(time.monotonic() + seconds, action)
 
     def judged(self, pdu: Pdu, data: Buffer) -> Sending:
         """What the plan makes of a PDU that is about to be sent."""
-        itt = getattr(pdu, "itt", 0)
-        sending, context = Sending(pdu, bytes(data)), self._context(itt)
-        event = self.event(pdu.opcode.name, itt, getattr(pdu, "lun", None))
+        return self.judge.judged(pdu, data, self._context)
 
-        def fits(fault: Fault) -> bool:
-            test = FITS.get(fault.kind.name)
-            return test is None or test(pdu, sending.data, context, fault.settings)
+    def _state(self) -> str:
+        if self.session is None:
+            return "login"
+        return "discovery" if self.session.agreed.session_type == "Discovery" else "full_feature"
 
-        for fault in (*self.injector.due("wire", event), *self.injector.due("answer", event, fits)):
-            if fault.kind.name == "stop_reading":
-                self._stop_reading(fault)
-            else:
-                ACTIONS[fault.kind.name](sending, fault.settings, context)
-            self.injector.injected(fault)
-        self._remember(sending.pdu)
-        if pdu.opcode == Opcode.SCSI_RESPONSE or getattr(pdu, "status_present", False):
-            self._commands.pop(itt, None)
-        return sending
-
-    def _context(self, itt: int) -> Context:
-        command = self._commands.get(itt)
+    def _context(self, expected: int, max_cmd_sn: int | None) -> Context:
         return Context(
             self._outbox.header_digest,
             self._outbox.data_digest,
             None if self.session is None else self.session.agreed,
-            0 if command is None else command.expected,
-            self._max_cmd_sn,
+            expected,
+            max_cmd_sn,
             self.injector.random_bytes,
             (lambda: 0) if self.session is None else self.session.new_ttt,
         )
-
-    def _remember(self, pdu: Pdu) -> None:
-        told = getattr(pdu, "max_cmd_sn", None)
-        if told is not None and (self._max_cmd_sn is None or serial.lt(self._max_cmd_sn, told)):
-            self._max_cmd_sn = told
 
     # --- what comes --------------------------------------------------------------------------------------------------
 
@@ -147,7 +85,7 @@ class PlannedConnection(Connection):
         if self._stalls:
             self._stalled.append(_kept(frame))
             return
-        for fault in self.injector.due("wire", self.event_of(frame)):
+        for fault in self.injector.due("wire", self.judge.came(frame.bhs)):
             self.injector.injected(fault)
             if self._strike(fault, frame):
                 return
@@ -178,7 +116,7 @@ class PlannedConnection(Connection):
     def _pass(self, frame: Frame) -> None:
         """What the connection would have done with it."""
         if self.session is None and frame.opcode == Opcode.LOGIN_REQUEST:
-            for fault in self.injector.due("login", self.event_of(frame)):
+            for fault in self.injector.due("login", self.judge.came(frame.bhs)):
                 response, data = answer_login(self._login, LoginRequest.unpack(frame.bhs), fault, self._address)
                 self.injector.injected(fault)
                 self._outbox.put(response, data)

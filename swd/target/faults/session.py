@@ -31,7 +31,7 @@ class _Planned(Session):
     connection: PlannedConnection
 
     def _handle(self, frame: Frame) -> None:
-        event = self.connection.event_of(frame)
+        event = self.connection.judge.came(frame.bhs)
         injector = self.connection.injector
         for fault in injector.due("request", event, lambda fault: requests.fits(self, fault, frame)):
             action = requests.ACTIONS[fault.kind.name]

@@ -29,7 +29,7 @@ from soak_run import resident
 from soak_targets import Tgt
 
 import swd
-from swd.errors import BadDescriptor, SwdError
+from swd.errors import BadDescriptor, DeadlineExceeded, SwdError
 from swd.export.testing import IscsiTarget
 from swd.iscsi.tally import PROCESS
 from swd.target import Limits, Lun, RamMedium
@@ -180,8 +180,15 @@ class Bench:
         """A new session; the old one is gone from the target by then, so that nothing of it is still carried out."""
         if self.disk is not None:
             self._retire(self.disk)
-        self.target.mend()
-        disk = swd.open(self.target.url, "r+b", **OPTIONS)
+        disk = None
+        while disk is None:
+            self.target.mend()
+            try:
+                disk = swd.open(self.target.url, "r+b", **OPTIONS)
+            except DeadlineExceeded:
+                self.ledger.late += 1
+                if self.ledger.late > 100:
+                    raise
         with self.lock:
             self.disk, self.dead = disk, False
             self.ledger.sessions += 1

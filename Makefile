@@ -66,7 +66,7 @@ bench-quick: build
 	@exec $(BIN)/python bench/run.py --quick --out .build/bench/quick
 
 bench-micro: build
-	@exec $(BIN)/python -m pytest -c /dev/null -p no:cacheprovider --benchmark-columns=min,median,max,rounds --benchmark-sort=name bench/micro $(ARGS)
+	@exec $(BIN)/pytest -c /dev/null --rootdir bench/micro -p no:cacheprovider --benchmark-columns=min,median,max,rounds --benchmark-sort=name bench/micro $(ARGS)
 
 bench-instructions: build
 	@exec $(BIN)/python bench/instructions.py $(ARGS)

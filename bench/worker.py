@@ -131,7 +131,7 @@ def threads(disk: swd.Disk, order: Order) -> None:
     def work(me: int) -> None:
         buffer, row, at = bytearray(order.size), rows[me], 0
         try:
-            while time.perf_counter() < until and not failures:
+            while not failures and (not done[me] or time.perf_counter() < until):  # each row once, for what is checked
                 for at, data in row:
                     if order.write:
                         disk.pwrite(data, at)
@@ -182,8 +182,9 @@ async def _tasks(disk: swd.Disk, order: Order) -> None:
     until = time.perf_counter() + order.seconds
 
     async def work(row: list[tuple[int, bytes]]) -> None:
-        buffer, at = bytearray(order.size), 0
-        while time.perf_counter() < until:
+        buffer, at, rounds = bytearray(order.size), 0, 0
+        while not rounds or time.perf_counter() < until:  # each row once, for what is checked
+            rounds += 1
             for at, data in row:
                 await (face.pwrite(data, at) if order.write else face.pread_into(buffer, at))
             order.ios += len(row)

@@ -159,8 +159,9 @@ def threads(disk: swd.Disk, order: Order) -> None:
 
 
 def check_written(disk: swd.Disk, order: Order, rows: list[list[tuple[int, bytes]]]) -> None:
-    for row in rows if order.write else ():
-        order.check(disk.pread(order.size, row[-1][0]), row[-1][0])
+    """All places, since each was written many times and holds only what came last."""
+    for at in {at for row in rows for at, _ in row} if order.write else ():
+        order.check(disk.pread(order.size, at), at)
 
 
 def in_loop(disk: swd.Disk, order: Order) -> None:

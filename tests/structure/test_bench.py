@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from swd.target.config import Lun, TargetConfig
+from swd.target.media import RamMedium
+from swd.target.server import TargetServer
+
+NAME = "iqn.2026-01.org.example:worker"
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 
@@ -18,7 +25,7 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 def on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """The modules of bench/ import each other by their names; they are of no use to other tests."""
     monkeypatch.syspath_prepend(str(BENCH))
-    for name in ("goals", "shapes", "compare", "instructions"):
+    for name in ("goals", "shapes", "compare", "instructions", "targets", "worker"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -110,6 +117,34 @@ def test_callgrind_files_are_read() -> None:
     costs = instructions.self_costs(profile)
     assert costs == {"main": 12, engine: 400}
     assert instructions.readable(engine) == "_engine.Engine_feed"
+
+
+@pytest.mark.parametrize("way", ["swd sync", "swd batch", "swd threads", "swd asyncio", "swd uvloop"])
+@pytest.mark.parametrize("write", [False, True], ids=["reads", "writes"])
+def test_the_worker_checks_what_it_reads(way: str, write: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    import targets
+    import worker
+
+    size = 1 << 20
+    for module in (targets, worker):
+        monkeypatch.setattr(module, "LUN_SIZE", size)
+    medium = RamMedium(size)
+    with TargetServer([TargetConfig(NAME, {0: Lun(medium)})]) as server:
+        order = {"url": f"iscsi://{server.portal}/{NAME}/0", "way": way, "size": 4096, "depth": 4, "write": write}
+        order |= {"seconds": 0.01, "generation": 1, "target_pid": os.getpid(), "options": {}}
+        if not write:
+            with pytest.raises(SystemExit, match="wrong bytes"):  # zeros, where the pattern should be
+                worker.run(order)
+            medium.write(0, bytes(targets.pattern(0, size)))
+        answer = worker.run(order)
+        assert answer["checked"] * worker.CHECKED >= answer["ios"] > 0
+        assert answer["terms"]["max_burst_length"] == 1 << 20
+        if write:  # where anything was written, there is the pattern of this generation
+            words = np.frombuffer(bytes(medium.read(0, size)), np.int64)
+            written = words != 0
+            assert written.sum() >= 512
+            assert (words[written] == targets.pattern(0, size, 1).view(np.int64)[written]).all()
+    medium.close()
 
 
 def test_every_file_of_the_bench_says_what_it_is() -> None:

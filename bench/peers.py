@@ -27,6 +27,7 @@ from worker import cpu_of
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parent / ".build" / "bench"
+PATIENCE = 30  # seconds that a peer may take for a turn
 BOTH = {"header_digest": "crc32c!", "data_digest": "crc32c!"}
 NEITHER = {"header_digest": "none", "data_digest": "none"}
 
@@ -105,7 +106,8 @@ class Runners:
     def _command(self, *words: str, served: Served | None = None) -> tuple[str, float, float]:
         """Its output, its CPU seconds, and those of the target meanwhile."""
         usage, target = _children(), cpu_of(served.pid) if served else 0.0
-        ended = subprocess.run([*pinned(self._cpu), *words], capture_output=True, text=True, timeout=120, check=False)
+        command = [*pinned(self._cpu), *words]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         text = ended.stdout + ended.stderr
         if ended.returncode:
             raise SystemExit(f"{words[0]} ended with {ended.returncode}: {text[-300:]}")

@@ -164,6 +164,7 @@ def lines(results: dict[str, Any], pictures: list[str]) -> Iterator[str]:
     for found in results["tables"]:
         yield f"\n## All cells, congestion control {found['congestion']}\n"
         yield from table(found["rows"])
+        yield from (f"\n* stalled, and was run once more: {stall}" for stall in found["stalls"])
     yield "\n`verified`: swd compares what it read (and what it wrote, read back) with the pattern of the LUN."
     yield "libiscsi's tools know no data digest, so that rows with digests stand beside swd's own without.\n"
     yield "\n## CRC32C\n"

@@ -124,7 +124,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         pins = mode["pins"] if number == 0 else (APART,)
         order |= {"strace": True} if number == 0 and arguments.mode != "quick" else {}
         answer = inside({**order, "mode": kind, "pins": usable(pins), "congestion": congestion}, namespace)
-        results["tables"].append({key: answer[key] for key in ("congestion", "rows", "targets")})
+        results["tables"].append({key: answer[key] for key in ("congestion", "rows", "targets", "stalls")})
         if number == 0:
             results["strace"] = answer["strace"]
     told("CRC32C and starting")

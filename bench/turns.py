@@ -60,7 +60,7 @@ def measure(order: dict[str, Any]) -> dict[str, Any]:
     todo = [cell for cell in cells(order["mode"], tuple(order["pins"])) if order["tgtd"] or cell.target != TGTD]
     absent = set(order["absent"])
     samples: dict[tuple[Any, str], list[Sample]] = {}
-    rows = []
+    rows, stalls = [], []
     with targets({cell.target for cell in todo}) as running:
         terms = {name: libiscsi_terms(served) for name, served in running.items()}
         for pin in order["pins"]:
@@ -75,7 +75,11 @@ def measure(order: dict[str, Any]) -> dict[str, Any]:
                 for cell in here if turn % 2 == 0 else reversed(here):
                     names = [name for name in cell.runners if name not in absent]
                     for name in names if turn % 2 == 0 else reversed(names):
-                        took = runners.sample(name, running[cell.target], cell, order["seconds"])
+                        try:
+                            took = runners.sample(name, running[cell.target], cell, order["seconds"])
+                        except subprocess.TimeoutExpired as error:  # told in the report; a second time ends the run
+                            stalls.append(f"{cell.name}, {name}: no end within {error.timeout:.0f} s")
+                            took = runners.sample(name, running[cell.target], cell, order["seconds"])
                         samples.setdefault((cell.key, name), []).append(took)
             runners.close()
         traced = strace_check(running[EMBEDDED]) if "strace" in order else {}
@@ -84,7 +88,8 @@ def measure(order: dict[str, Any]) -> dict[str, Any]:
                 if name not in absent:
                     known = terms[cell.target] if name in (PERF, QEMU) else {}
                     rows.append(row(cell, name, samples[cell.key, name], known))
-    return {"rows": rows, "strace": traced, "targets": {name: served.about for name, served in running.items()}}
+    about = {name: served.about for name, served in running.items()}
+    return {"rows": rows, "strace": traced, "stalls": stalls, "targets": about}
 
 
 def strace_check(served: Served) -> dict[str, float]:

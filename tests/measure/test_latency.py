@@ -22,7 +22,7 @@ def test_percentiles_are_those_of_the_list(taken: list[int]) -> None:
     found, ordered = seen.percentiles(), sorted(taken)
     for name, share in SHARES.items():
         exact = ordered[math.ceil(share * len(ordered)) - 1] / 1000
-        assert found[name] == pytest.approx(exact, rel=1 / 64, abs=0.02)
+        assert found[name] == pytest.approx(exact, abs=exact / 64 + 0.01)  # a bucket, and two digits
     assert found["max_us"] == round(ordered[-1] / 1000, 2)
 
 

@@ -8,8 +8,19 @@ medium is free of threads and clocks: `login`, `session` and `normal` are machin
 
 from __future__ import annotations
 
-from swd.target.config import Limits, Lun, TargetConfig
+from swd.target.config import Limits, Lun, Redirection, TargetConfig
 from swd.target.media import FileMedium, Medium, RamMedium
+from swd.target.portgroups import PortGroups
 from swd.target.server import TargetServer
 
-__all__ = ["FileMedium", "Limits", "Lun", "Medium", "RamMedium", "TargetConfig", "TargetServer"]
+__all__ = [
+    "FileMedium",
+    "Limits",
+    "Lun",
+    "Medium",
+    "PortGroups",
+    "RamMedium",
+    "Redirection",
+    "TargetConfig",
+    "TargetServer",
+]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from swd.errors import InvalidArgument
 from swd.target.media import Medium
@@ -66,6 +67,22 @@ class Limits:
     default_time2retain: int = 0
 
 
+class Redirection:
+    """Where a target's logins are sent instead; may be changed at any time while it is served."""
+
+    def __init__(self) -> None:
+        self.address: str | None = None
+        self.permanent = False
+
+    def to(self, address: str, *, permanent: bool = False) -> None:
+        """Answer logins with "moved": temporarily or for good, to "host:port" or "host:port,group"."""
+        self.address, self.permanent = address, permanent
+
+    def end(self) -> None:
+        """Take logins again."""
+        self.address = None
+
+
 @dataclass(frozen=True)
 class TargetConfig:
     """One target node: name, units, who may log in, and what it negotiates.
@@ -73,7 +90,10 @@ class TargetConfig:
     chap: `user` and `secret` are what the initiator must prove, `target_user` and `target_secret` what the target
     proves when the initiator asks for it (mutual). None: no authentication.
     header_digest, data_digest: what the target accepts, of "none" and "crc32c"; ("crc32c",) requires it.
-    alua: access states of the portal groups; None: all ports are equal.
+    portal_group: the group of portals that have none of their own. portal_groups: the groups by which this target can
+    be reached; empty: by all. alua: access states of the groups; None: all ports are equal.
+    initiators: names, or patterns with *, of those who may log in and who see the target in discovery; empty: all.
+    redirection: where logins are sent instead.
     queue_depth: commands that one session may have open; the command window shrinks with those that are.
     """
 
@@ -86,5 +106,21 @@ class TargetConfig:
     limits: Limits = Limits()
     alias: str = ""
     portal_group: int = 1
+    portal_groups: tuple[int, ...] = ()
     alua: PortGroups | None = None
+    initiators: tuple[str, ...] = ()
+    redirection: Redirection = field(default_factory=Redirection, compare=False, repr=False)
     queue_depth: int = 128
+
+    def group(self, of_portal: int | None) -> int:
+        """The portal group that a portal belongs to for this target."""
+        return self.portal_group if of_portal is None else of_portal
+
+    def reached_by(self, of_portal: int | None) -> bool:
+        """Whether a portal of that group leads to this target."""
+        return not self.portal_groups or self.group(of_portal) in self.portal_groups
+
+    def admits(self, initiator_name: str) -> bool:
+        """Whether an initiator may use this target, by its name alone."""
+        name = initiator_name.lower()
+        return not self.initiators or any(fnmatchcase(name, one.lower()) for one in self.initiators)

@@ -22,7 +22,7 @@ from swd.proto.pdu import LoginRequest, Opcode
 from swd.target.compiled import CompiledPath
 from swd.target.config import Limits, TargetConfig
 from swd.target.framing import Frame, Inbox, Outbox
-from swd.target.login import Catalogue, TargetLogin
+from swd.target.login import Catalogue, Moved, TargetLogin
 from swd.target.node import TargetNode
 from swd.target.normal import NormalSession
 from swd.target.session import Session
@@ -43,7 +43,9 @@ class Host(Catalogue, Protocol):
 
     def node(self, config: TargetConfig) -> TargetNode: ...
 
-    def targets(self) -> list[TargetConfig]: ...
+    def addresses(
+        self, target_name: str | None, initiator_name: str, local: Portal
+    ) -> list[tuple[str, list[str]]]: ...
 
     def ended(self, connection: Connection) -> None: ...
 
@@ -63,8 +65,7 @@ class Connection:
         self._outbox = Outbox(self._counts)
         self._login = TargetLogin(host, chap_id=os.urandom(1)[0], challenge=os.urandom(_CHALLENGE))
         self._closing = False
-        local = sock.getsockname()
-        self._address = str(Portal(local[0], local[1]))
+        self._local = Portal(*sock.getsockname()[:2])
         host.counts.connected(self._traffic)
 
     def run(self) -> None:
@@ -94,13 +95,14 @@ class Connection:
         except OSError:
             pass  # it has ended by itself
 
+    def come_by(self, portal_group: int | None) -> None:
+        """Before `run`: the portal that the peer came by has a group."""
+        self._login.portal_group = portal_group
+
     def addresses(self, target_name: str | None) -> list[tuple[str, list[str]]]:
-        """SendTargets: all targets, or one; their address is the one that the peer reached us at."""
-        chosen = self._host.targets()
-        if target_name is not None:
-            config = self._host.find(target_name)
-            chosen = [config] if config is not None else []
-        return [(config.name, [f"{self._address},{config.portal_group}"]) for config in chosen]
+        """SendTargets: all targets, or one, as this peer may see and reach them."""
+        assert self.session is not None
+        return self._host.addresses(target_name, self.session.agreed.initiator_name, self._local)
 
     def _traffic(self) -> Counter[str]:
         """What this connection has counted, wherever that was."""
@@ -194,7 +196,8 @@ class Connection:
             self._inbox.max_segment = step.agreed.target_max_recv_data_segment_length
             self._inbox.data_digest = self._outbox.data_digest = step.agreed.data_digest
         if step.refusal is not None:
-            self._host.counts.count("login_failures")
+            if not isinstance(step.refusal, Moved):
+                self._host.counts.count("login_failures")
             self._closing = True
 
     def _enter(self, agreed: Negotiated) -> None:

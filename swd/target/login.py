@@ -16,12 +16,14 @@ from swd.proto import chap, keys, negotiate, serial, text
 from swd.proto.keys import Value
 from swd.proto.pdu import LoginRequest, LoginResponse
 from swd.target.config import TargetConfig
+from swd.target.scsi.nexus import NexusId
 from swd.values import Negotiated
 
 SECURITY, OPERATIONAL, FULL_FEATURE = 0, 1, 3  # 11.12.3
 _MAX_REQUESTS = 32  # a login that takes more is no login
 
-INITIATOR_ERROR, AUTHENTICATION_FAILURE, NOT_FOUND = 0x0200, 0x0201, 0x0203  # 11.13.5: class, then detail
+MOVED_FOR_NOW, MOVED_FOR_GOOD = 0x0101, 0x0102  # 11.13.5: class, then detail
+INITIATOR_ERROR, AUTHENTICATION_FAILURE, NOT_ALLOWED, NOT_FOUND = 0x0200, 0x0201, 0x0202, 0x0203
 UNSUPPORTED_VERSION, TOO_MANY_CONNECTIONS, MISSING_PARAMETER = 0x0205, 0x0206, 0x0207
 NO_SUCH_SESSION_TYPE, NO_SUCH_SESSION, INVALID_DURING_LOGIN = 0x0209, 0x020A, 0x020B
 
@@ -38,14 +40,22 @@ class Refusal(ProtocolViolation):
         self.status = status
 
 
+class Moved(Refusal):
+    """The target is to be found elsewhere."""
+
+    def __init__(self, address: str, *, permanent: bool) -> None:
+        super().__init__(MOVED_FOR_GOOD if permanent else MOVED_FOR_NOW, "the target has moved")
+        self.address = address
+
+
 class Catalogue(Protocol):
     """What login has to know about the server."""
 
     def find(self, target_name: str | None) -> TargetConfig | None:
         """The target of that name; for None, what holds for discovery sessions."""
 
-    def session_exists(self, config: TargetConfig, initiator_name: str, isid: bytes, tsih: int) -> bool:
-        """Whether a request with that TSIH speaks of a live session."""
+    def session_exists(self, identity: NexusId, tsih: int) -> bool:
+        """Whether a request with that TSIH speaks of a live session of that I_T nexus."""
 
     def new_tsih(self) -> int:
         """1..65535, of no live session."""
@@ -68,6 +78,7 @@ class TargetLogin:
         self._chap_id = chap_id
         self._challenge = challenge
         self._collector = text.Collector()
+        self.portal_group: int | None = None  # of the portal that the connection came by, if that has one
         self._first: LoginRequest | None = None
         self._requests = 0
         self._stat_sn = 0
@@ -165,10 +176,15 @@ class TargetLogin:
         if not pairs.get("InitiatorName") or not (self._discovery or pairs.get("TargetName")):
             raise Refusal(MISSING_PARAMETER, "InitiatorName or TargetName is missing")
         config = self._catalogue.find(None if self._discovery else pairs["TargetName"])
-        if config is None:
+        if config is None or not (self._discovery or config.reached_by(self.portal_group)):
             raise Refusal(NOT_FOUND, "there is no target of that name here")
+        if not config.admits(pairs["InitiatorName"]):
+            raise Refusal(NOT_ALLOWED, "this initiator may not use the target")
+        if config.redirection.address is not None:
+            raise Moved(config.redirection.address, permanent=config.redirection.permanent)
         if request.tsih:
-            exists = self._catalogue.session_exists(config, pairs["InitiatorName"], request.isid, request.tsih)
+            nexus = NexusId(pairs["InitiatorName"], request.isid, config.name, config.group(self.portal_group))
+            exists = self._catalogue.session_exists(nexus, request.tsih)
             raise Refusal(
                 TOO_MANY_CONNECTIONS if exists else NO_SUCH_SESSION,
                 "the session takes one connection" if exists else "there is no session of that TSIH",
@@ -182,7 +198,7 @@ class TargetLogin:
         if self._discovery:
             return []
         alias = [("TargetAlias", config.alias)] if config.alias else []
-        return [("TargetPortalGroupTag", str(config.portal_group)), *alias]
+        return [("TargetPortalGroupTag", str(config.group(self.portal_group))), *alias]
 
     def _security(self, request: LoginRequest, pairs: text.Pairs) -> tuple[bool, text.Pairs]:
         """Whether the stage may end, and what to answer (6.3.2, 12.1)."""
@@ -274,7 +290,7 @@ class TargetLogin:
             max_cmd_sn=request.cmd_sn,
             auth="none" if self._authority is None else "chap-mutual" if mutual else "chap",
             chap_algorithm=None if self._authority is None else self._authority.algorithm,
-            target_portal_group_tag=None if self._discovery else self._config.portal_group,
+            target_portal_group_tag=None if self._discovery else self._config.group(self.portal_group),
             target_alias=self._config.alias,
             header_digest=values["HeaderDigest"] == "CRC32C",
             data_digest=values["DataDigest"] == "CRC32C",
@@ -309,7 +325,8 @@ class TargetLogin:
         return response
 
     def _refused(self, request: LoginRequest, refusal: Refusal) -> Step:
-        return Step(self._response(request, status=refusal.status), b"", None, refusal)
+        where = [("TargetAddress", refusal.address)] if isinstance(refusal, Moved) else []
+        return Step(self._response(request, status=refusal.status), text.encode(where), None, refusal)
 
 
 def _number(values: Mapping[str, Value], name: str) -> int:

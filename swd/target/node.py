@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class TargetNode:
     """Sessions by I_T nexus: a second one of the same initiator port takes the place of the first (RFC 7143 6.3.5)."""
 
-    def __init__(self, config: TargetConfig) -> None:
+    def __init__(self, config: TargetConfig, portal_groups: tuple[int, ...] = ()) -> None:
         self.config = config
-        self.scsi = ScsiTarget(config)
+        self.scsi = ScsiTarget(config, portal_groups)
         self._lock = threading.Lock()  # guards _sessions; nothing is called under it
         self._sessions: dict[NexusId, NormalSession] = {}
         self.scsi.abort = self._abort_of

@@ -9,9 +9,9 @@ For demos and tests, yours and ours; not for serving data in production. It bind
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import logging
+import os
 import select
 import socket
 import threading
@@ -19,21 +19,22 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from swd import messages
-from swd.errors import InvalidArgument, NoSuchDevice
+from swd.errors import InvalidArgument
 from swd.proto import chap as chap_rules
 from swd.proto import names
-from swd.proto.portal import parse_portal
+from swd.target import portals
 from swd.target.config import Limits, TargetConfig
 from swd.target.connection import Connection
 from swd.target.faults.injector import Injector
 from swd.target.faults.plan import Plan
 from swd.target.node import TargetNode
+from swd.target.portals import Door
 from swd.target.scsi.nexus import NexusId
 from swd.target.statistics import Snapshot, Statistics
+from swd.target.store import ReservationFile
 from swd.values import Chap, Negotiated, Portal
 
 _log = logging.getLogger("swd.target")
-_BACKLOG = 128
 _MAX_SPIN = 1000
 _MAX_TSIH = 65535
 
@@ -41,7 +42,9 @@ _MAX_TSIH = 65535
 class TargetServer:
     """Serve targets from `start` (or `with`) until `stop`. Media stay open: they are the caller's.
 
-    portal: address to listen on, "host:port" or "[v6]:port"; port 0 picks a free one, see `portal` afterwards.
+    portal: address to listen on, "host:port" or "[v6]:port", or several; port 0 picks a free one, see `portal` and
+    `portals` afterwards. "host:port,2" is a portal of group 2, whatever the targets' own. state_file: where persistent
+    reservations are kept that are to outlive the server (APTPL).
     discovery_chap: what SendTargets sessions must prove; None: nothing. public: allow an address that is not loopback.
     faults: what shall go wrong (`swd.target.faults`); an empty Plan is for one that `set_plan` gives later.
     compiled: let plain reads and writes of memory run without the GIL. spin_us: microseconds, at most 1000, for which
@@ -53,7 +56,7 @@ class TargetServer:
     def __init__(
         self,
         targets: Sequence[TargetConfig],
-        portal: str | Portal = "127.0.0.1:0",
+        portal: str | Portal | Sequence[str | Portal] = "127.0.0.1:0",
         *,
         discovery_chap: Chap | None = None,
         discovery_limits: Limits | None = None,
@@ -64,6 +67,7 @@ class TargetServer:
         compiled: bool = True,
         spin_us: int = 0,
         congestion: str | None = None,
+        state_file: str | os.PathLike[str] | None = None,
     ) -> None:
         if not 0 <= spin_us <= _MAX_SPIN:
             raise InvalidArgument(f"to spin for {spin_us} microseconds is not possible: from 0 to {_MAX_SPIN}")
@@ -73,14 +77,16 @@ class TargetServer:
         self.login_timeout = login_timeout
         self.counts = Statistics()
         self._discovery = TargetConfig("", chap=discovery_chap, limits=discovery_limits or Limits())
-        self._nodes = {names.validate(config.name): TargetNode(config) for config in targets}
+        self._wanted = portals.read(portal)
+        self._nodes = {names.validate(config.name): TargetNode(config, self._groups(config)) for config in targets}
         if len(self._nodes) != len(targets):
             raise InvalidArgument("two targets have the same name: give each its own")
         for config in (*targets, self._discovery):
             if config.chap is not None:
                 chap_rules.check(config.chap)
-        self._wanted = portal if isinstance(portal, Portal) else listening_portal(portal)
-        self._bound = self._wanted
+        self._doors: list[Door] = []
+        self._bound = [wanted.portal for wanted in self._wanted]
+        self._state_file = None if state_file is None else ReservationFile(state_file)
         self._public = public
         self.faults = None if faults is None else Injector(faults)
         self._max_connections = max_connections
@@ -91,34 +97,23 @@ class TargetServer:
         self._tsih = itertools.count()
         self._lock = threading.Lock()  # guards _connections and _tsih; nothing that waits is called under it
         self._connections: dict[Connection, threading.Thread] = {}
-        self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
         self._wake: tuple[socket.socket, socket.socket] | None = None
 
     def start(self) -> None:
-        """Bind and begin to accept."""
-        family, address = _resolve(self._wanted, public=self._public)
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self._choose_congestion(listener)
-            listener.bind(address)
-            listener.listen(_BACKLOG)
-            listener.setblocking(False)
-        except OSError as error:
-            listener.close()
-            raise NoSuchDevice(f"cannot listen on {self._wanted}: {error.strerror}; choose another portal") from error
-        self._bound = Portal(*listener.getsockname()[:2])
-        self._listener = listener
+        """Take up kept reservations, bind, and begin to accept. Raises InvalidArgument and NoSuchDevice."""
+        if self._state_file is not None:
+            for node in self._nodes.values():
+                node.scsi.restore(self._state_file)
+        self._doors = portals.open_all(self._wanted, public=self._public, prepare=self._choose_congestion)
+        self._bound = [door.portal for door in self._doors]
         self._wake = socket.socketpair()
-        self._acceptor = threading.Thread(target=self._accept, args=(listener, self._wake[0]), name="swd-target-accept")
+        self._acceptor = threading.Thread(target=self._accept, args=(self._wake[0],), name="swd-target-accept")
         self._acceptor.start()
 
     def stop(self) -> None:
         """Stop accepting, end every connection, and join all threads. Idempotent."""
-        if self._acceptor is None or self._wake is None or self._listener is None:
+        if self._acceptor is None or self._wake is None:
             return
         self._wake[1].send(b"x")
         self._acceptor.join()
@@ -130,7 +125,7 @@ class TargetServer:
             self.faults.stop()
         for _, thread in live:
             thread.join()
-        for sock in (self._listener, *self._wake):
+        for sock in (*(door.sock for door in self._doors), *self._wake):
             sock.close()
         self._acceptor = None
 
@@ -145,8 +140,13 @@ class TargetServer:
 
     @property
     def portal(self) -> Portal:
-        """Where it listens, with the real port."""
-        return self._bound
+        """Where it listens, with the real port; the first of `portals`."""
+        return self._bound[0]
+
+    @property
+    def portals(self) -> list[Portal]:
+        """All that it listens on, in the order in which they were given."""
+        return list(self._bound)
 
     @property
     def statistics(self) -> Snapshot:
@@ -185,10 +185,22 @@ class TargetServer:
         """The running node of a configuration that `find` gave."""
         return self._nodes[names.validate(config.name)]
 
-    def session_exists(self, config: TargetConfig, initiator_name: str, isid: bytes, tsih: int) -> bool:
+    def addresses(self, target_name: str | None, initiator_name: str, local: Portal) -> list[tuple[str, list[str]]]:
+        """What SendTargets says to an initiator that is connected to `local`: the targets that it may use, or one, with
+        the portals that lead to each."""
+        configs = self.targets() if target_name is None else [config] if (config := self.find(target_name)) else []
+        return [
+            (config.name, [f"{door.reached(local)},{config.group(door.group)}" for door in self._leading_to(config)])
+            for config in configs
+            if config.admits(initiator_name)
+        ]
+
+    def _leading_to(self, config: TargetConfig) -> list[Door]:
+        return [door for door in self._doors if config.reached_by(door.group)]
+
+    def session_exists(self, identity: NexusId, tsih: int) -> bool:
         """Whether that session lives; discovery sessions are not looked for, they cannot be joined."""
-        identity = NexusId(initiator_name, isid, config.name, config.portal_group)
-        return bool(config.name) and self.node(config).holds(identity, tsih)
+        return bool(identity.target_name) and self._nodes[names.validate(identity.target_name)].holds(identity, tsih)
 
     def new_tsih(self) -> int:
         """The next TSIH that no live session has."""
@@ -201,17 +213,27 @@ class TargetServer:
         with self._lock:
             self._connections.pop(connection, None)
 
-    def _accept(self, listener: socket.socket, wake: socket.socket) -> None:
+    def _accept(self, wake: socket.socket) -> None:
         waiter = select.poll()
-        waiter.register(listener, select.POLLIN)
-        waiter.register(wake, select.POLLIN)
-        while all(fd != wake.fileno() for fd, _ in waiter.poll()):
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                continue  # the peer was gone again, or we are out of descriptors
-            self.counts.count("accepts")
-            self._begin(sock)
+        doors = {door.sock.fileno(): door for door in self._doors}
+        for fd in (*doors, wake.fileno()):
+            waiter.register(fd, select.POLLIN)
+        while True:
+            ready = [fd for fd, _ in waiter.poll()]
+            if wake.fileno() in ready:
+                return
+            for door in (doors[fd] for fd in ready):
+                try:
+                    sock, _ = door.sock.accept()
+                except OSError:
+                    continue  # the peer was gone again, or we are out of descriptors
+                self.counts.count("accepts")
+                self._begin(sock, door)
+
+    def _groups(self, config: TargetConfig) -> tuple[int, ...]:
+        """The portal groups of a target, without repetition."""
+        found = (config.group(one.group) for one in self._wanted if config.reached_by(one.group))
+        return tuple(dict.fromkeys(found))
 
     def _connection(self, sock: socket.socket) -> Connection:
         if self.faults is None:
@@ -229,13 +251,15 @@ class TargetServer:
         except (OSError, AttributeError) as error:  # macOS has no such option
             messages.say(_log, "SWD_LOG_CONGESTION", name=self._congestion, why=error)
 
-    def _begin(self, sock: socket.socket) -> None:
+    def _begin(self, sock: socket.socket, door: Door) -> None:
         with self._lock:
             full = len(self._connections) >= self._max_connections
         try:
             sock.setblocking(True)  # macOS hands the listener's mode down
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = None if full else self._connection(sock)
+            if connection is not None:
+                connection.come_by(door.group)
         except OSError:
             connection = None
         if connection is None:
@@ -245,24 +269,3 @@ class TargetServer:
         with self._lock:
             self._connections[connection] = thread
         thread.start()
-
-
-def listening_portal(text: str) -> Portal:
-    """A portal to listen on; unlike one to connect to, its port may be 0. Raises InvalidArgument."""
-    host, colon, port = text.rpartition(":")
-    if colon and port == "0" and (":" not in host or host.endswith("]")):
-        return Portal(parse_portal(host).host, 0)
-    return parse_portal(text)
-
-
-def _resolve(portal: Portal, *, public: bool) -> tuple[socket.AddressFamily, tuple[object, ...]]:
-    try:
-        found = socket.getaddrinfo(portal.host, portal.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise NoSuchDevice(f"cannot listen on {portal}: {error.strerror}; choose another portal") from error
-    family, _, _, _, address = found[0]
-    if not public and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
-        raise InvalidArgument(
-            f"{portal} is not a loopback address: --public (`public=True`) lets others reach this target"
-        )
-    return family, address

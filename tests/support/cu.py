@@ -73,9 +73,9 @@ def suites() -> list[str]:
 
 def run(unit: Unit, suites: str | None = None) -> dict[str, Outcome]:
     """The tests of some suites on a unit of its own, behind two portals of one target."""
-    with TargetServer([TargetConfig(NAME, {0: unit.lun()})]) as server:
-        url = f"iscsi://{server.portal}/{NAME}/0"
-        words = ["iscsi-test-cu", "--dataloss", "--allow-sanitize", "-V", "-t", suites or unit.suites, url, url]
+    with TargetServer([TargetConfig(NAME, {0: unit.lun()})], ["127.0.0.1:0,1", "127.0.0.1:0,2"]) as server:
+        urls = [f"iscsi://{portal}/{NAME}/0" for portal in server.portals]
+        words = ["iscsi-test-cu", "--dataloss", "--allow-sanitize", "-V", "-t", suites or unit.suites, *urls]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT)
     said = done.stdout.decode("utf-8", "replace")
     found = dict(_outcomes(said))

@@ -15,6 +15,7 @@ from raw_initiator import OPERATIONAL, pairs_of, text
 from swd.proto.pdu import LoginRequest
 from swd.target.config import Limits, TargetConfig
 from swd.target.login import Step, TargetLogin
+from swd.target.scsi.nexus import NexusId
 from swd.values import Chap
 
 NAME = "iqn.2026-01.org.example:login"
@@ -33,7 +34,7 @@ class Server:
     def find(self, target_name: str | None) -> TargetConfig | None:
         return self.discovery if target_name is None else self.config if target_name == NAME else None
 
-    def session_exists(self, config: TargetConfig, initiator_name: str, isid: bytes, tsih: int) -> bool:
+    def session_exists(self, identity: NexusId, tsih: int) -> bool:
         return tsih == 7
 
     def new_tsih(self) -> int:

@@ -16,7 +16,7 @@ from raw_initiator import OPERATIONAL, RawInitiator, pairs_of, read_10, sixteen,
 from swd.errors import InvalidArgument, NoSuchDevice
 from swd.proto import pdu
 from swd.target import Limits, TargetConfig, TargetServer
-from swd.target.server import listening_portal
+from swd.target.portals import listening_portal
 from swd.values import RESERVED_TAG, Chap, Portal
 
 DATA = random.Random(7).randbytes(1 << 20)

@@ -117,7 +117,7 @@ class PlannedConnection(Connection):
         """What the connection would have done with it."""
         if self.session is None and frame.opcode == Opcode.LOGIN_REQUEST:
             for fault in self.injector.due("login", self.judge.came(frame.bhs)):
-                response, data = answer_login(self._login, LoginRequest.unpack(frame.bhs), fault, self._address)
+                response, data = answer_login(self._login, LoginRequest.unpack(frame.bhs), fault, str(self._local))
                 self.injector.injected(fault)
                 self._outbox.put(response, data)
                 self._host.counts.count("login_failures")

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from swd._targetpath import Gate
 from swd.proto import lun as lun_field
 from swd.target.config import TargetConfig
-from swd.target.scsi.inquiry import report_luns
+from swd.target.scsi import inquiry
 from swd.target.scsi.nexus import ACCESS_STATE_CHANGED, CLEARED_BY_ANOTHER, DEVICE_RESET, Nexus, NexusId, NexusTable
 from swd.target.scsi.reply import CheckCondition, Outcome, Request
 from swd.target.scsi.unit import LogicalUnit, absent
+
+if TYPE_CHECKING:
+    from swd.target.store import ReservationFile
 
 _REPORT_LUNS = 0xA0
 _HARMLESS = frozenset(  # commands that change at most blocks, and attentions of the nexus that sent them
@@ -24,10 +28,10 @@ _HARMLESS = frozenset(  # commands that change at most blocks, and attentions of
 class ScsiTarget:
     """All units of one target node, keyed by the 64-bit LUN field as it stands in a PDU."""
 
-    def __init__(self, config: TargetConfig) -> None:
+    def __init__(self, config: TargetConfig, portal_groups: tuple[int, ...] = ()) -> None:
         self.name = config.name
         self.groups = config.alua
-        self.portal_groups: tuple[int, ...] = config.alua.tags if config.alua else (config.portal_group,)
+        self.portal_groups = portal_groups or (config.alua.tags if config.alua else (config.portal_group,))
         self.units = {
             lun_field.field(number): LogicalUnit(self, number, lun) for number, lun in sorted(config.luns.items())
         }
@@ -51,7 +55,7 @@ class ScsiTarget:
         """Start a command on a unit, or say that there is none. Never raises."""
         if request.cdb[0] == _REPORT_LUNS:  # the device's own, whichever LUN it is sent to, attentions pending or not
             try:
-                return report_luns(self.luns, request.cdb)
+                return inquiry.report_luns(self.luns, request.cdb)
             except CheckCondition as error:
                 return error.reply
         unit = self.units.get(lun)
@@ -63,6 +67,12 @@ class ScsiTarget:
         """A command has been started, or finished: what other sessions may do could be something else now."""
         if cdb[0] not in _HARMLESS and lun in self.units:
             self.units[lun].state.touch()
+
+    def restore(self, file: ReservationFile) -> None:
+        """Take up the reservations that were kept, and keep what changes. Raises InvalidArgument."""
+        for unit in self.units.values():
+            name = inquiry.naa(unit.serial).hex()
+            unit.state.registry.restore(file.load(name), file.unit(name))
 
     def reset_unit(self, lun: int) -> None:
         """What LOGICAL UNIT RESET leaves behind: an attention for every nexus, state as at power on (SAM-5 6.3.3)."""

@@ -17,6 +17,8 @@ and whoever holds it does not ask for the GIL. Bytes are received into a medium 
 byte of that write goes there any more.
 """
 
+cimport cython
+
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -122,6 +124,7 @@ cdef class Gate:
         return swd_gate_read(&self.epoch)
 
 
+@cython.no_gc_clear  # its buffers must not be let go before they are released
 cdef class Flat:
     """Flat(memory, used, page): a medium that is plain memory, and a byte for each `page` bytes of it that becomes 1
     once they may have been written. Keeps both buffers from going away."""
@@ -147,6 +150,7 @@ cdef class Flat:
         return self.memory.len
 
 
+@cython.no_gc_clear  # as Flat
 cdef class TargetPath:
     """TargetPath(fd, buffer, start, end, agreed, depth, max_segment, gate, senses, spin_us=0)
 

@@ -284,7 +284,7 @@ cdef class Engine:
         cdef Task *task = &self.tasks[slot]
         self.free_count -= 1
         self.free_slots[at] = self.free_slots[self.free_count]
-        memset(task, 0, <size_t>&(<Task *>NULL).bhs)
+        memset(task, 0, <size_t>(<uint8_t *>task.bhs - <uint8_t *>task))
         while itt == RESERVED:
             self.generation += 1
             itt = (self.generation << SLOT_BITS) | <uint32_t>slot

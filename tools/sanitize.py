@@ -34,8 +34,8 @@ LEFT_OUT = {
     "tests/packaging": "builds and installs swd anew, without sanitizers",
     "tests/guest": "machines of their own: scripts, no tests",
     "tests/soak": "minutes of I/O by the clock; `make soak`",
-    "tests/engine/test_faults.py::test_no_memory_for_a_segment_ends_the_connection": "limits the address space: the "
-    "sanitizer has terabytes of it",
+    "tests/engine/test_faults.py::test_no_memory_for_a_segment_ends_the_connection": "as the next",
+    "tests/limits/test_limits_memory.py": "limits the address space: the sanitizer has terabytes of it",
 }
 
 MAIN = """
@@ -105,6 +105,24 @@ def reported() -> list[Path]:
     return [path for path, text in texts.items() if "ERROR:" in text or "runtime error:" in text]
 
 
+def parts() -> list[list[str]]:
+    """The suite, a folder at a time: a process that runs all of it would keep all that the sanitizer remembers."""
+    out = [f"--{'deselect' if '::' in name else 'ignore'}={ROOT / name}" for name in LEFT_OUT]
+    files = [path for path in sources() if path.parts[0] == "tests" and path.name.startswith("test_")]
+    folders = dict.fromkeys(path.parts[1] for path in files)
+    return [[str(ROOT / "tests" / name), *out] for name in folders if f"tests/{name}" not in LEFT_OUT]
+
+
+def suite(python: Path, chosen: list[str], env: dict[str, str]) -> int:
+    """One run of pytest; its status, and a line about it."""
+    began = time.monotonic()
+    words = [python, "-m", "pytest", "-q", "-c", ROOT / "pyproject.toml", f"--rootdir={ROOT}", "-p", "no:cacheprovider"]
+    words += ["--durations=0", "--durations-min=60", f"--timeout={PATIENCE}", *chosen]
+    status = subprocess.run(words, cwd=WORK / "path", env=env).returncode
+    print(f"sanitize: {chosen[0]}: status {status}, {time.monotonic() - began:.0f} s", flush=True)
+    return status
+
+
 def main() -> int:
     began = time.monotonic()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
@@ -116,11 +134,10 @@ def main() -> int:
     (WORK / "path").mkdir(exist_ok=True)
     if not (WORK / "path" / "tests").exists():
         (WORK / "path" / "tests").symlink_to(ROOT / "tests")
-    out = [word for name in LEFT_OUT for word in (("--deselect" if "::" in name else "--ignore"), str(ROOT / name))]
-    chosen = sys.argv[1:] or [str(ROOT / "tests"), *out]
-    words = [python, "-m", "pytest", "-c", ROOT / "pyproject.toml", f"--rootdir={ROOT}", "-p", "no:cacheprovider"]
-    words += [f"--timeout={PATIENCE}", *chosen]
-    status = subprocess.run(words, cwd=WORK / "path", env=environment()).returncode
+    env = environment()
+    status = 0
+    for chosen in [sys.argv[1:]] if sys.argv[1:] else parts():
+        status = status or suite(python, chosen, env)
     for name, why in LEFT_OUT.items():
         print(f"sanitize: left out: {name}: {why}")
     found = reported()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from harness import disks, engine, logins, scsi, target, texts
+from harness import disks, engine, logins, scsi, target, texts, twins
 
 
 class Target(NamedTuple):
@@ -37,6 +37,7 @@ TARGETS = (
     Target("lvm-disk", disks.lvm_disk, 4096),
     Target("target-framing", target.framing, 2048, share=2),
     Target("target-session", target.session, 1024, share=3),
+    Target("target-path", twins.path, 2048, native=True, share=6),
     Target("engine", engine.stream, 2048, native=True, share=8),
 )
 

@@ -14,7 +14,7 @@ import pytest
 FUZZ = Path(__file__).resolve().parents[2] / "fuzz"
 sys.path.insert(0, str(FUZZ))
 import corpus  # noqa: E402
-from harness import disks, engine, logins, scsi, target, texts  # noqa: E402
+from harness import disks, engine, logins, scsi, target, texts, twins  # noqa: E402
 from harness.choices import Choices  # noqa: E402
 from harness.table import TARGETS, Target  # noqa: E402
 
@@ -74,6 +74,7 @@ def raising(error: BaseException) -> Callable[..., object]:
         ("mbr", disks.partitions, "read", raising(MemoryError())),
         ("lvm-text", disks.records, "read", raising(RecursionError())),
         ("target-framing", target, "parsed", lambda stream, sizes, digests: sizes),
+        ("target-path", twins.CompiledPath, "serve", lambda self: None),
         ("target-session", target.NormalSession, "receive", raising(AttributeError())),
     ],
 )

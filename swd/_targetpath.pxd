@@ -26,8 +26,8 @@ cdef extern from "_targetqueue.h" nogil:
     void swd_queue_free(swd_queue *q)
     ssize_t swd_receive_twice(int fd, uint8_t *one, size_t n, uint8_t *two, size_t m, int wait)
     int swd_wait(int fd, int reading, int writing)
-    int swd_fed_elsewhere(int fd)
-    ssize_t swd_receive_spinning(int fd, uint8_t *to, size_t n, unsigned microseconds)
+    int swd_is_fed_elsewhere(int fd)
+    ssize_t swd_look_for(int fd, uint8_t *to, size_t n, unsigned microseconds)
     void swd_gate_touch(unsigned *epoch)
     unsigned swd_gate_read(const unsigned *epoch)
 

@@ -255,6 +255,13 @@ cdef class TargetPath:
         if self.why:
             raise self.reason(BROKEN)
 
+    def let_go(self):
+        """The connection has ended: forget what is queued, and the memory that it took."""
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            swd_queue_free(&self.queue)
+            pthread_mutex_unlock(&self.lock)
+
     def append(self, data):
         """Queue a copy of some bytes of an answer."""
         cdef Py_buffer view
@@ -437,9 +444,9 @@ cdef class TargetPath:
             self.since_look += 1
             if self.since_look >= LOOK:
                 self.since_look = 0
-                self.spinning = swd_fed_elsewhere(self.fd)
+                self.spinning = swd_is_fed_elsewhere(self.fd)
             if self.spinning:
-                n = swd_receive_spinning(self.fd, self.ring + self.end, self.room(), self.spin_us)
+                n = swd_look_for(self.fd, self.ring + self.end, self.room(), self.spin_us)
                 if n >= 0 or (errno != EAGAIN and errno != EWOULDBLOCK):
                     return n
         return swd_receive_twice(self.fd, NULL, 0, self.ring + self.end, self.room(), self.queue.bytes == 0)
@@ -538,11 +545,10 @@ cdef class TargetPath:
         if length > self.max_segment:
             return TOO_LONG
         verdict = ODD
-        if bhs[4] == 0:
-            if bhs[0] == COMMAND:
-                verdict = self.command(bhs, length)
-            elif bhs[0] & 0x3F == DATA_OUT:
-                verdict = self.data_out(bhs, length)
+        if bhs[0] & 0x3F == DATA_OUT:
+            verdict = self.data_out(bhs, length)
+        elif bhs[0] == COMMAND and bhs[4] == 0:
+            verdict = self.command(bhs, length)
         if verdict == CHANGED:
             return CHANGED
         if verdict != NEXT:

@@ -7,24 +7,10 @@
  * connection is to end: whoever adds a span need not look each time. */
 #ifndef SWD_TARGETQUEUE_H
 #define SWD_TARGETQUEUE_H
-#ifdef __linux__
-#include <sched.h>
-#endif
-#include <errno.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-#include <time.h>
 
 #include "_crc32c_kernels.h"
-
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* macOS: SO_NOSIGPIPE is set on the socket */
-#endif
+#include "_sys.h"
 
 #define SWD_CHUNK 65536   /* bytes: with a data digest what is sent stays in the second-level cache */
 #define SWD_SPARES 32     /* chunks kept for later */
@@ -234,12 +220,7 @@ static inline int swd_queue_send(swd_queue *q, int fd)
 {
     while (q->bytes) {
         size_t count = q->end - q->head;
-        struct msghdr message;
-        ssize_t n;
-        memset(&message, 0, sizeof message);
-        message.msg_iov = q->span + q->head;
-        message.msg_iovlen = count > SWD_AT_ONCE ? SWD_AT_ONCE : count;
-        n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = swd_send(fd, q->span + q->head, count > SWD_AT_ONCE ? SWD_AT_ONCE : (int)count);
         if (n >= 0)
             swd_queue_gone(q, (size_t)n);
         else if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -260,54 +241,23 @@ static inline void swd_queue_free(swd_queue *q)
         }
     free(q->span);
     free(q->borrowed);
+    uint64_t sent = q->sent;
     memset(q, 0, sizeof *q);
+    q->sent = sent; /* a count that outlives it */
 }
 
 /* Receives into two places, one after the other. */
 static inline ssize_t swd_receive_twice(int fd, uint8_t *one, size_t n, uint8_t *two, size_t m, int wait)
 {
     struct iovec place[2] = {{one, n}, {two, m}};
-    struct msghdr message;
-    if (!n)
-        return recv(fd, two, m, wait ? 0 : MSG_DONTWAIT);
-    memset(&message, 0, sizeof message);
-    message.msg_iov = place;
-    message.msg_iovlen = 2;
-    return recvmsg(fd, &message, wait ? 0 : MSG_DONTWAIT);
+    return swd_receive(fd, n ? place : place + 1, n ? 2 : 1, wait);
 }
 
-/* Whether this socket's packets are worked on by another CPU than ours; on the same one, to spin would only keep the peer
- * from sending. */
-static inline int swd_fed_elsewhere(int fd)
+/* As swd_receive_spinning, into one place. */
+static inline ssize_t swd_look_for(int fd, uint8_t *to, size_t n, unsigned microseconds)
 {
-#if defined(__linux__) && defined(SO_INCOMING_CPU)
-    int cpu = -1;
-    socklen_t length = sizeof cpu;
-    return getsockopt(fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &length) == 0 && cpu >= 0 && cpu != sched_getcpu();
-#else
-    (void)fd;
-    return 0;
-#endif
-}
-
-/* As recv without waiting, again and again for so many microseconds. */
-static inline ssize_t swd_receive_spinning(int fd, uint8_t *to, size_t n, unsigned microseconds)
-{
-    struct timespec begun = {0, 0}, now;
-    for (;;) {
-        for (int turn = 0; turn < 16; turn++) {
-            ssize_t got = recv(fd, to, n, MSG_DONTWAIT);
-            if (got >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
-                return got;
-        }
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        if (!begun.tv_sec)
-            begun = now;
-        else if ((now.tv_sec - begun.tv_sec) * 1000000LL + (now.tv_nsec - begun.tv_nsec) / 1000 >= (long long)microseconds) {
-            errno = EAGAIN;
-            return -1;
-        }
-    }
+    struct iovec place = {to, n};
+    return swd_receive_spinning(fd, &place, 1, microseconds * 1e-6);
 }
 
 /* A count that one thread moves and others look at; what was written before it was moved is seen by who sees it moved. */

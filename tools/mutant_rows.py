@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 ENGINE = "swd/_engine.pyx"
 PUMP, QUEUE, LOOPQUEUE = "swd/_fastpath.pyx", "swd/_asyncqueue.pyx", "swd/iscsi/loopqueue.py"
+TARGETPATH, COMPILED = "swd/_targetpath.pyx", "swd/target/compiled.py"
 LOGIN, CHAP, AUTH = "swd/proto/login.py", "swd/proto/chap.py", "swd/proto/authentication.py"
 TEXT, NEGOTIATE, KEYS = "swd/proto/text.py", "swd/proto/negotiate.py", "swd/proto/keys.py"
 NAMES, PORTAL, FSM = "swd/proto/names.py", "swd/proto/portal.py", "swd/proto/fsm.py"
@@ -525,6 +526,71 @@ LOOP = (  # an event loop that shares a session with threads
     ),
 )
 
+
+
+def _target(name: str, old: str, new: str, *tests: str, file: str = TARGETPATH) -> Mutant:
+    """A fault of the target's compiled data path."""
+    return Mutant(
+        f"target: {name}", file, ((old, new),), tuple(f"tests/targetpath/test_targetpath_{test}.py" for test in tests)
+    )
+
+
+TARGET = (
+    _target("past the end", "or wanted.lba >= unit.blocks or wanted.blocks > unit.blocks - wanted.lba", "", "peers"),
+    _target(
+        "longer than asked",
+        "        if length > sequence.end - sequence.offset:",
+        "        if False:",
+        "equality",
+    ),
+    _target("more than the burst", "or length > size or length > self.first_burst", "", "equality", "peers"),
+    _target("DataSN not looked at", "get32(bhs + 36) != sequence.data_sn or ", "", "equality"),
+    _target("data digest skipped", "~self.crc(self.body_crc, at, padding) !=", "0 and 0 !=", "peers"),
+    _target("header digest skipped", "~self.crc(NO_TAG, bhs, header) !=", "0 and 0 !=", "peers"),
+    _target(
+        "the gate is not looked at",
+        "swd_gate_read(&self.gate.epoch) != self.seen:",
+        "not self.unit_count:",
+        "units",
+    ),
+    _target("attentions are not asked for", "self._admit()  # an", "pass  # an", "units", file=COMPILED),
+    _target(
+        "an aborted segment goes on",
+        "            self.body_write = NULL\n            self.dest = NULL\n",
+        "            pass\n",
+        "units",
+    ),
+    _target(
+        "UNMAP between command and data",
+        "            memset(write.used, 1, write.pages)\n            self.forget",
+        "            self.forget",
+        "equality",
+    ),
+    _target("writes do not narrow the window", " - self.open_count - self.others - 1", " - 1", "equality"),
+    _target("gaps in CmdSN", "get32(bhs + 24) != self.exp_cmd_sn or ", "", "equality"),
+    _target("held commands forgotten", "or self.others or self.held ", "or self.others ", "equality"),
+    _target("tags in use", "itt == NO_TAG or self.find(itt) != NULL", "itt == NO_TAG", "equality"),
+    _target(
+        "ORDERED makes no difference",
+        "                swd_queue_own(&self.queue)\n",
+        "                pass\n",
+        "units",
+    ),
+    _target(
+        "no high water",
+        "            elif self.queue.bytes > HIGH_WATER:\n                return FULL\n",
+        "",
+        "peers",
+    ),
+    _target(
+        "lent, with a digest",
+        "            if self.data_digest:\n                crc = swd",
+        "            if False:\n                crc = swd",
+        "equality",
+    ),
+    _target("a buffer for the collector", "@cython.no_gc_clear  # as", "# as", "peers"),
+)
+
 PYTHON = HOSTILE_LOGIN + HOSTILE_CHAP + HOSTILE_TEXT + HOSTILE_VALUES + HOSTILE_NAMES + HOSTILE_SESSION
 
-MUTANTS = DATA + HOSTILE_ENGINE + PYTHON + LOOP
+MUTANTS = DATA + HOSTILE_ENGINE + PYTHON + LOOP + TARGET

@@ -84,6 +84,10 @@ class CompiledPath:
         """Send what the socket takes of what is queued. Raises OSError."""
         self._path.flush()
 
+    def let_go(self) -> None:
+        """The connection has ended."""
+        self._path.let_go()
+
     def counts(self) -> Counter[str]:
         """As a connection counts."""
         traffic, pdus_in, pdus_out = self._path.counts()

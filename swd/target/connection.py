@@ -84,6 +84,8 @@ class Connection:
         finally:
             if self.session is not None:
                 self.session.end()
+            if self._path is not None:
+                self._path.let_go()
             self._sock.close()
             statistics.disconnected(self._traffic)
             self._host.ended(self)

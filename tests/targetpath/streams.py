@@ -31,7 +31,7 @@ class Stream:
         self.asked: list[pdu.R2T] = []
         self.parts = (
             (self.read, 30), (self.write, 30), (self.odd_command, 12), (self.solicited, 20), (self.bad_data_out, 3),
-            (self.management, 2), (self.other, 3), (self.numbering, 4),
+            (self.greedy, 2), (self.management, 2), (self.other, 3), (self.numbering, 4),
         )  # fmt: skip
 
     def stage(self, count: int) -> tuple[bytes, int]:
@@ -141,7 +141,7 @@ class Stream:
             header = pdu.DataOut(
                 itt=itt, ttt=ttt, data_sn=number, buffer_offset=start, final=start + step == end
             )
-            out += self.pack(header, data[start : start + step])
+            out += self.pack(header, data[start : start + step], ahs=bytes(4 * (self.random.random() < 0.1)))
             start, number = start + step, number + 1
         return out
 
@@ -166,6 +166,19 @@ class Stream:
             buffer_offset=offset + 512 * (wrong == "offset"),
         )
         return self.pack(header, bytes(min(length + {"long": 4, "short": -4}.get(wrong, 0), 4096)))
+
+    def greedy(self) -> bytes:
+        """A write that brings more, unasked, than it may: of the first burst, or of itself."""
+        cdb, lun, length = self.cdb(True, 1 << 13)
+        out = self.command(cdb, lun, length, write=True, final=False)
+        end = min(length, self.agreed.first_burst_length)
+        start = self.random.choice((0, min(end - 256, self.agreed.target_max_recv_data_segment_length)))
+        if start:
+            header = pdu.DataOut(itt=self.itt, final=False)
+            out += self.pack(header, self.random.randbytes(start))
+        more = pdu.DataOut(itt=self.itt, final=self.random.random() < 0.5, data_sn=start > 0, buffer_offset=start)
+        length = min(end - start + self.random.choice((4, 512)), self.agreed.target_max_recv_data_segment_length)
+        return out + self.pack(more, self.random.randbytes(length))
 
     def odd_command(self) -> bytes:
         """Commands that the compiled path does not know, or that are wrong."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import select
 import socket
@@ -226,6 +227,19 @@ def test_nothing_outside_of_the_disk_is_written() -> None:
         assert alone.guards == (b"\xa5" * GUARD, b"\xa5" * GUARD)
         wrote += any(alone.memory[GUARD:-GUARD])
     assert wrote > 30
+
+
+def test_garbage_goes_quietly(capfd: pytest.CaptureFixture[str]) -> None:
+    """Buffers that a path holds are released by it, in whatever order a cycle of garbage is taken apart."""
+    for _ in range(3):
+        alone = Alone(Negotiated())
+        alone.near.close()
+        alone.far.close()
+        cycle: list[object] = [alone.path]
+        cycle.append(cycle)
+        del alone, cycle
+        gc.collect()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -23,7 +23,7 @@ import swd
 from swd import aio
 from swd.driver import Driver, scan  # noqa: F401  # what a first call would load, which takes a descriptor
 from swd.errors import SwdError
-from swd.iscsi import discovery  # noqa: F401
+from swd.iscsi import discovery, transport  # noqa: F401
 
 FEW = 128
 MOST_NEEDED = 16  # descriptors that no way in needs more than
@@ -95,6 +95,13 @@ def test_no_descriptor_is_left(served: Served, few: None, way: Callable[[Served]
         assert ends[-1] is None
         assert set(ends[:-1]) == {errno.EMFILE}
         assert open_before.pread(512, 0) == bytes(512)
+
+
+def test_no_descriptor_is_left_for_the_socket_itself(served: Served, few: None) -> None:
+    """It is this process's limit, and no word about the target."""
+    with spare(0), pytest.raises(SwdError, match="ulimit -n") as caught:
+        transport.connect(served.portal, transport.Deadline(5))
+    assert (type(caught.value), caught.value.errno) == (SwdError, errno.EMFILE)
 
 
 def test_no_descriptor_is_left_for_a_coroutine(served: Served, few: None) -> None:

@@ -109,6 +109,7 @@ def connect(portal: Portal, deadline: Deadline, *, options: Options = DEFAULTS, 
     try:
         addresses = socket.getaddrinfo(portal.host, portal.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
+        _unless_exhausted(portal, error)
         raise NoSuchDevice(f"the host name {portal.host!r} does not resolve: {words(error)}") from error
     failure: OSError | None = None
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
@@ -133,13 +134,20 @@ def connect(portal: Portal, deadline: Deadline, *, options: Options = DEFAULTS, 
             raise
         else:
             return Stream(sock, portal, deadline)
-    if failure is not None and failure.errno in EXHAUSTED:
+    _unless_exhausted(portal, failure)
+    raise NoSuchDevice(f"{portal} cannot be reached: {words(failure)}; is the target running there?") from failure
+
+
+def _unless_exhausted(portal: Portal, failure: Exception | None) -> None:
+    """Raises SwdError with the failure's own errno where this host or process is at a limit: it says nothing about the
+    portal.
+    """
+    if isinstance(failure, OSError) and failure.errno in EXHAUSTED:
         raise SwdError(
             f"no connection to {portal} can be made: {words(failure)}; close what is not needed, or raise the limit "
             "(ulimit -n)",
             errno=failure.errno,
         ) from failure
-    raise NoSuchDevice(f"{portal} cannot be reached: {words(failure)}; is the target running there?") from failure
 
 
 def _prepare(sock: socket.socket, options: Options) -> None:

@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.golden import unpack
+
+from swd.target.config import Lun, TargetConfig
+from swd.target.media import FileMedium
+from swd.target.server import TargetServer
 
 Ctl = Callable[..., Any]
 QUICK = ("--seconds", "0.02", "--warm-up", "0")
@@ -40,6 +45,22 @@ def test_what_makes_no_sense_is_refused(ctl: Ctl, words: tuple[str, ...], status
     ended = ctl("bench", "mem://2M", *words)
     assert (ended.status, ended.out) == (status, "")
     assert said in ended.err
+
+
+def test_through_a_logical_volume_the_sessions_are_seen(ctl: Ctl, tmp_path: Path) -> None:
+    media = [FileMedium(path) for path in unpack("striped", tmp_path)]
+    luns = {number: Lun(medium, 512, read_only=True) for number, medium in enumerate(media)}
+    with TargetServer([TargetConfig("iqn.2026-01.org.example:pvs", luns)]) as server:
+        places = [f"iscsi://{server.portal}/iqn.2026-01.org.example:pvs/{number}" for number in luns]
+        assert ctl("vg", "activate", *(word for place in places for word in ("--device", place))).status == 0
+        ended = ctl("bench", "lvm://striped/two", *QUICK, "--json")
+        assert ended.status == 0, ended.err
+        record = json.loads(ended.out)
+        assert record["session"]["portal"] == str(server.portal)
+        assert all(0 < cell["syscalls_per_io"] < 100 for cell in record["cells"])
+        assert ctl("vg", "deactivate").status == 0
+    for medium in media:
+        medium.close()
 
 
 def test_a_disk_that_holds_something_is_not_written_to(ctl: Ctl, tmp_path: Path) -> None:

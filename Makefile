@@ -13,6 +13,7 @@ SUITE = mkdir -p .build/path && ln -sfn ../../tests .build/path/tests && cd .bui
 
 .PHONY: help build demo test test-deps lint types cover pages matrix mutants endurance new-project clean
 .PHONY: soak soak-plan soak-control
+.PHONY: conformance
 .PHONY: bench bench-quick bench-micro bench-instructions
 .PHONY: fuzz fuzz-short sanitize valgrind
 
@@ -26,6 +27,7 @@ help:
 	@echo 'make bench-micro             CRC, framing, window, text keys, login: one by one, by pytest-benchmark'
 	@echo 'make bench-instructions      instructions per I/O, by callgrind: ARGS="--way sync --write --digests --size 1M"'
 	@echo 'make pages                   write again the pages that are made from tables: docs/ioctl.md, docs/states.md, man/...'
+	@echo 'make conformance             all of iscsi-test-cu against the embedded target, on nine kinds of units; 5 minutes'
 	@echo 'make matrix | mutants        the interoperability table with 64 MiB a row | planted faults must be found'
 	@echo 'make soak | soak-control     as root: I/O under faults for ARGS="--seconds N --seed N" | lying targets are caught'
 	@echo 'make soak-plan               I/O under fault plans, every kind: ARGS="--faults N --seed N"'
@@ -73,6 +75,9 @@ bench-instructions: build
 
 pages: build
 	@for page in ioctl_doc options_table states_doc faults_doc man_page; do $(BIN)/python tools/$$page.py || exit 1; done
+
+conformance: build
+	@exec $(BIN)/python tools/conformance.py
 
 matrix: build
 	@exec $(BIN)/python tools/matrix.py $(ARGS)

@@ -94,6 +94,9 @@ class TargetConfig:
     be reached; empty: by all. alua: access states of the groups; None: all ports are equal.
     initiators: names, or patterns with *, of those who may log in and who see the target in discovery; empty: all.
     redirection: where logins are sent instead.
+    attended: sessions can be spoken to while they wait: asynchronous messages, pings, a SANITIZE that goes on. They do
+    without the compiled data path. nop_interval: seconds without a word from the initiator after which it is pinged
+    (0: never); nop_timeout: seconds after which one that does not answer is gone. Pings need `attended`.
     queue_depth: commands that one session may have open; the command window shrinks with those that are.
     """
 
@@ -111,6 +114,15 @@ class TargetConfig:
     initiators: tuple[str, ...] = ()
     redirection: Redirection = field(default_factory=Redirection, compare=False, repr=False)
     queue_depth: int = 128
+    attended: bool = False
+    nop_interval: float = 0.0
+    nop_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.nop_interval < 0 or self.nop_timeout <= 0:
+            raise InvalidArgument("pings have an interval of 0 seconds (none) or more, and a timeout of more than 0")
+        if self.nop_interval and not self.attended:
+            raise InvalidArgument("pings (nop_interval) need attended=True")
 
     def group(self, of_portal: int | None) -> int:
         """The portal group that a portal belongs to for this target."""

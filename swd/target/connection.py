@@ -164,6 +164,9 @@ class Connection:
                 self._send()
             if not events & select.POLLIN:
                 return False
+        return self._receive_now()
+
+    def _receive_now(self) -> bool:
         count = self._sock.recv_into(self._inbox.space())
         if not count:
             raise ConnectionResetError("the initiator closed the connection")
@@ -211,7 +214,7 @@ class Connection:
             return
         node = self._host.node(self._login.config)
         session = self._normal_session(agreed, node)
-        session.observed = self.has_plan
+        session.observed = session.observed or self.has_plan
         old = node.enter(session)
         if old is not None:
             old.tasks.abort()

@@ -8,7 +8,10 @@ task attribute, what is on its way out is made the session's own first.
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from swd.proto import pdu
@@ -18,7 +21,7 @@ from swd.target.framing import Frame, Outbox
 from swd.target.media import Buffer
 from swd.target.node import TargetNode
 from swd.target.scsi.nexus import NexusId
-from swd.target.scsi.reply import GOOD, TASK_SET_FULL, CheckCondition, Outcome, Reply, Request, WantData
+from swd.target.scsi.reply import GOOD, TASK_SET_FULL, CheckCondition, Later, Outcome, Reply, Request, WantData
 from swd.target.session import TASK_IN_PROGRESS, Directory, Session
 from swd.target.tasks import WriteTask
 from swd.values import RESERVED_TAG, Negotiated
@@ -54,6 +57,7 @@ class NormalSession(Session):
         super().__init__(agreed, outbox, directory, drop, node.config.queue_depth)
         self.node = node
         self.nexus = node.scsi.nexuses.enter(nexus_of(agreed))
+        self.post: Callable[[Callable[[], object]], None] | None = None  # if it can be woken: the way to its thread
 
     def end(self) -> None:
         super().end()
@@ -70,10 +74,10 @@ class NormalSession(Session):
             self._respond(command, Reply(TASK_SET_FULL))
             return
         outcome = self.execute(command)
-        if isinstance(outcome, Reply):
-            self._respond(command, outcome)
-        else:
+        if isinstance(outcome, WantData):
             self._begin(command, outcome, frame.data)
+        else:
+            self._answer(command, outcome, partial(self._respond, command))
 
     def execute(self, command: pdu.ScsiCommand) -> Outcome:
         """What the device server makes of a command."""
@@ -111,7 +115,7 @@ class NormalSession(Session):
             if self.tasks.take(task.command.itt) is task:
                 reply = task.unit.finish(task.want, task.buffer)
                 self.node.scsi.executed(task.command.lun, task.command.cdb)
-                self._respond_write(task, reply)
+                self._answer(task.command, reply, partial(self._respond_write, task))
             return
         command = task.command
         for ask in task.asks(self.new_ttt):
@@ -126,6 +130,29 @@ class NormalSession(Session):
                     **self.numbers(status=False),
                 )
             )
+
+    def _answer(self, command: pdu.ScsiCommand, outcome: Reply | Later, respond: Callable[[Reply], None]) -> None:
+        """Respond now, or when a thread has done the work, if this session can be woken then."""
+        if isinstance(outcome, Reply):
+            respond(outcome)
+        elif self.post is None:
+            respond(outcome.work())
+        else:
+            self.tasks.defer(command.itt, command.lun)
+            work = partial(self._work, command.itt, outcome, respond, self.post)
+            threading.Thread(target=work, name="swd-target-later", daemon=True).start()
+
+    def _work(
+        self, itt: int, later: Later, respond: Callable[[Reply], None], post: Callable[[Callable[[], object]], None]
+    ) -> None:
+        """The body of that thread."""
+        reply = later.work()
+        post(lambda: respond(reply) if self.tasks.settle(itt) else None)
+
+    def announce(self, message: pdu.AsyncMessage, data: bytes = b"", *, then_close: bool = False) -> None:
+        """Say something without being asked (11.9); in the session's own thread."""
+        self.outbox.put(dataclasses.replace(message, **self.numbers()), data)
+        self.closing = self.closing or then_close
 
     def _end_task(self, task: WriteTask, reply: Reply) -> None:
         if self.tasks.take(task.command.itt) is task:

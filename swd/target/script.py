@@ -11,7 +11,7 @@ Attention = tuple[int, int]  # ASC, ASCQ
 class Script:
     """Switches of one `Lun`. `full`: writes end with 27h/07 (no space in the thin pool); `write_protected`: with 27h.
 
-    `sanitize_seconds`: about how long a SANITIZE in the background takes (IMMED), whatever the size of the medium.
+    `sanitize_seconds`: about how long a SANITIZE takes, as on a large disk, whatever the size of the medium.
     All may be set and reset at any time. They hold for commands that start from then on.
     """
 

@@ -23,6 +23,8 @@ from swd.errors import InvalidArgument
 from swd.proto import chap as chap_rules
 from swd.proto import names
 from swd.target import portals
+from swd.target.announce import Announcer
+from swd.target.attended import AttendedConnection
 from swd.target.config import Limits, TargetConfig
 from swd.target.connection import Connection
 from swd.target.faults.injector import Injector
@@ -46,6 +48,7 @@ class TargetServer:
     `portals` afterwards. "host:port,2" is a portal of group 2, whatever the targets' own. state_file: where persistent
     reservations are kept that are to outlive the server (APTPL).
     discovery_chap: what SendTargets sessions must prove; None: nothing. public: allow an address that is not loopback.
+    `announce` sends asynchronous messages to sessions of targets that are `attended`.
     faults: what shall go wrong (`swd.target.faults`); an empty Plan is for one that `set_plan` gives later.
     compiled: let plain reads and writes of memory run without the GIL. spin_us: microseconds, at most 1000, for which
     such a session looks for the next command before it sleeps, if that comes in on another CPU. congestion: TCP
@@ -89,6 +92,8 @@ class TargetServer:
         self._state_file = None if state_file is None else ReservationFile(state_file)
         self._public = public
         self.faults = None if faults is None else Injector(faults)
+        self._attended = any(config.attended for config in targets)
+        self.announce = Announcer(self._live, attended=self._attended)
         self._max_connections = max_connections
         # Every connection must take what any target of ours declares: its target is not known before login.
         self._limits = max(
@@ -230,6 +235,10 @@ class TargetServer:
                 self.counts.count("accepts")
                 self._begin(sock, door)
 
+    def _live(self) -> list[Connection]:
+        with self._lock:
+            return list(self._connections)
+
     def _groups(self, config: TargetConfig) -> tuple[int, ...]:
         """The portal groups of a target, without repetition."""
         found = (config.group(one.group) for one in self._wanted if config.reached_by(one.group))
@@ -237,7 +246,8 @@ class TargetServer:
 
     def _connection(self, sock: socket.socket) -> Connection:
         if self.faults is None:
-            return Connection(sock, self, self._limits)
+            kind = AttendedConnection if self._attended else Connection
+            return kind(sock, self, self._limits)
         from swd.target.faults.connection import PlannedConnection  # what costs nothing where nobody plans
 
         return PlannedConnection(sock, self, self._limits, self.faults)

@@ -147,15 +147,27 @@ class OtherTasks(Protocol):
 
 
 class TaskSet:
-    """The write tasks of one session, by ITT. Other sessions' threads may abort in it (resets), hence the lock.
+    """The open tasks of one session, by ITT: writes, and commands that end later. Other sessions' threads may abort in
+    it (resets), hence the lock.
 
     Length, `in`, `drop` and `abort` are about all of them, wherever they are; the rest is about those of Python.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards _tasks and the count that `_others` has of them; nothing waits under it
+        self._lock = threading.Lock()  # guards _tasks, _deferred, and the count that `_others` has; nothing waits
         self._tasks: dict[int, WriteTask] = {}
+        self._deferred: dict[int, int] = {}  # commands that a thread of their own carries out: ITT -> LUN
         self._others: OtherTasks | None = None
+
+    def defer(self, itt: int, lun: int) -> None:
+        """A command goes on by itself; it is open until `settle`."""
+        with self._lock:
+            self._deferred[itt] = lun
+
+    def settle(self, itt: int) -> bool:
+        """It has ended; False if somebody aborted it."""
+        with self._lock:
+            return self._deferred.pop(itt, None) is not None
 
     def join(self, others: OtherTasks) -> None:
         """From now on these tasks count, too."""
@@ -164,10 +176,11 @@ class TaskSet:
             self._tell()
 
     def __len__(self) -> int:
-        return len(self._tasks) + (len(self._others) if self._others is not None else 0)
+        own = len(self._tasks) + len(self._deferred)
+        return own + (len(self._others) if self._others is not None else 0)
 
     def __contains__(self, itt: int) -> bool:
-        return itt in self._tasks or (self._others is not None and itt in self._others)
+        return itt in self._tasks or itt in self._deferred or (self._others is not None and itt in self._others)
 
     def add(self, task: WriteTask) -> None:
         with self._lock:
@@ -186,7 +199,7 @@ class TaskSet:
 
     def drop(self, itt: int) -> bool:
         """Abort one task; False if it is not there."""
-        return self.take(itt) is not None or (self._others is not None and self._others.drop(itt))
+        return self.take(itt) is not None or self.settle(itt) or (self._others is not None and self._others.drop(itt))
 
     def abort(self, lun: int | None = None) -> int:
         """Drop all tasks, or all of one unit; the number dropped."""
@@ -194,8 +207,11 @@ class TaskSet:
             doomed = [itt for itt, task in self._tasks.items() if lun in (None, task.command.lun)]
             for itt in doomed:
                 del self._tasks[itt]
+            going = [itt for itt, of in self._deferred.items() if lun in (None, of)]
+            for itt in going:
+                del self._deferred[itt]
             self._tell()
-        return len(doomed) + (self._others.abort(lun) if self._others is not None else 0)
+        return len(doomed) + len(going) + (self._others.abort(lun) if self._others is not None else 0)
 
     def _tell(self) -> None:
         if self._others is not None:

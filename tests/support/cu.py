@@ -18,6 +18,8 @@ from swd.target import Lun, RamMedium, TargetConfig, TargetServer
 NAME = "iqn.2026-01.org.example:conformance"
 SIZE = 64 << 20
 SANITIZE_SECONDS = 10.0  # longer than the tool waits before it looks whether a SANITIZE still runs
+SLOW = "ALL.Sanitize.Reset"  # it waits a whole minute for the end of a SANITIZE that takes longer than it takes to look
+SANITIZE = "ALL.Sanitize.[B-Q]*,ALL.Sanitize.Readonly,ALL.Sanitize.Reservations"  # the others
 TIMEOUT = 300
 
 UNAVOIDABLE: Mapping[str, str] = {
@@ -30,15 +32,19 @@ UNAVOIDABLE: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Unit:
-    """A kind of logical unit, and the suites that are run on it (a list of the tool's patterns)."""
+    """A kind of logical unit, and the suites that are run on it (the tool's patterns; none: all but SLOW).
+
+    attended: its session goes on while a SANITIZE runs, which takes its time.
+    """
 
     name: str
-    suites: str = "ALL"
+    suites: str = ""
     settings: Mapping[str, object] = field(default_factory=dict)
+    attended: bool = False
 
     def lun(self) -> Lun:
         lun = Lun(RamMedium(SIZE), **self.settings)  # type: ignore[arg-type]
-        lun.script.sanitize_seconds = SANITIZE_SECONDS
+        lun.script.sanitize_seconds = SANITIZE_SECONDS if self.attended else 0.0
         return lun
 
 
@@ -47,6 +53,8 @@ UNITS = (
     Unit("512, thick", settings={"thin": False}),
     Unit("4096, thin", settings={"block_size": 4096}),
     Unit("4096, thick", settings={"block_size": 4096, "thin": False}),
+    Unit("512, thin, attended", SLOW, attended=True),
+    Unit("4096, thick, attended", SLOW, {"block_size": 4096, "thin": False}, attended=True),
     Unit("removable", "ALL.NoMedia,ALL.StartStopUnit,ALL.PreventAllow", {"removable": True}),
     Unit("read-only", "ALL.ReadOnly,ALL.TestUnitReady,ALL.Inquiry,ALL.Read1*", {"read_only": True}),
     Unit(
@@ -65,17 +73,20 @@ class Outcome:
     skips: tuple[str, ...]
 
 
-def suites() -> list[str]:
-    """All suites of the tool's family ALL."""
+def all_suites() -> list[str]:
+    """All suites of the tool's family ALL, but for SLOW."""
     done = subprocess.run(["iscsi-test-cu", "-l"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
-    return re.findall(r"^ALL\.\w+$", done.stdout, re.MULTILINE)
+    found = re.findall(r"^ALL\.\w+$", done.stdout, re.MULTILINE)
+    return [SANITIZE if name == "ALL.Sanitize" else name for name in found]
 
 
 def run(unit: Unit, suites: str | None = None) -> dict[str, Outcome]:
     """The tests of some suites on a unit of its own, behind two portals of one target."""
-    with TargetServer([TargetConfig(NAME, {0: unit.lun()})], ["127.0.0.1:0,1", "127.0.0.1:0,2"]) as server:
+    suites = suites or unit.suites or ",".join(all_suites())
+    config = TargetConfig(NAME, {0: unit.lun()}, attended=unit.attended)
+    with TargetServer([config], ["127.0.0.1:0,1", "127.0.0.1:0,2"]) as server:
         urls = [f"iscsi://{portal}/{NAME}/0" for portal in server.portals]
-        words = ["iscsi-test-cu", "--dataloss", "--allow-sanitize", "-V", "-t", suites or unit.suites, *urls]
+        words = ["iscsi-test-cu", "--dataloss", "--allow-sanitize", "-V", "-t", suites, *urls]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT)
     said = done.stdout.decode("utf-8", "replace")
     found = dict(_outcomes(said))
@@ -86,7 +97,7 @@ def run(unit: Unit, suites: str | None = None) -> dict[str, Outcome]:
     return found
 
 
-def run_beside(wanted: Iterable[tuple[Unit, str]]) -> list[tuple[Unit, dict[str, Outcome]]]:
+def run_beside(wanted: Iterable[tuple[Unit, str | None]]) -> list[tuple[Unit, dict[str, Outcome]]]:
     """Several runs at once, each on a unit of its own: the tool mostly sleeps."""
     with ThreadPoolExecutor() as pool:
         jobs = [(unit, pool.submit(run, unit, suites)) for unit, suites in wanted]

@@ -6,7 +6,16 @@ from __future__ import annotations
 from swd.target.config import Lun, TargetConfig
 from swd.target.media import RamMedium
 from swd.target.scsi.nexus import Nexus, NexusId
-from swd.target.scsi.reply import CHECK_CONDITION, GOOD, RESERVATION_CONFLICT, Reply, Request, WantData
+from swd.target.scsi.reply import (
+    CHECK_CONDITION,
+    GOOD,
+    RESERVATION_CONFLICT,
+    Later,
+    Outcome,
+    Reply,
+    Request,
+    WantData,
+)
 from swd.target.scsi.target import ScsiTarget
 
 NAME = "iqn.2026-01.org.example:units"
@@ -38,16 +47,16 @@ class Bench:
 
     def start(
         self, cdb: bytes, lun: int = 0, *, by: Nexus | None = None, promised: int | None = None
-    ) -> Reply | WantData:
+    ) -> Outcome:
         field = lun if lun > 0xFFFF else lun << 48
         return self.target.execute(field, Request(cdb.ljust(16, b"\0"), by or self.nexus, promised))
 
     def run(self, cdb: bytes, lun: int = 0, data: bytes = b"", *, by: Nexus | None = None) -> Reply:
         outcome = self.start(cdb, lun, by=by)
-        if isinstance(outcome, Reply):
-            return outcome
-        assert outcome.length == len(data)
-        return self.target.units[lun << 48].finish(outcome, memoryview(bytearray(data)))
+        if isinstance(outcome, WantData):
+            assert outcome.length == len(data)
+            outcome = self.target.units[lun << 48].finish(outcome, memoryview(bytearray(data)))
+        return outcome.work() if isinstance(outcome, Later) else outcome
 
     def good(self, cdb: bytes, lun: int = 0, data: bytes = b"", *, by: Nexus | None = None) -> bytes:
         reply = self.run(cdb, lun, data, by=by)

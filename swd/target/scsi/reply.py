@@ -57,11 +57,18 @@ class WantData(NamedTuple):
     """
 
     length: int
-    finish: Callable[[memoryview], Reply]
+    finish: Callable[[memoryview], Reply | Later]
     place: memoryview | None = None
 
 
-Outcome = Reply | WantData
+class Later(NamedTuple):
+    """A command that takes its time. `work` does it and never raises; a session that can be woken later lets a thread
+    do it and goes on, any other does it at once."""
+
+    work: Callable[[], Reply]
+
+
+Outcome = Reply | WantData | Later
 
 
 class CheckCondition(ScsiError):

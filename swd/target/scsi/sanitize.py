@@ -18,6 +18,7 @@ from swd.target.scsi.reply import (
     MEDIUM_ERROR,
     NOT_READY,
     CheckCondition,
+    Later,
     Outcome,
     Reply,
     Request,
@@ -49,7 +50,7 @@ def check(state: UnitState, *, reads_medium: bool) -> None:
         raise CheckCondition(MEDIUM_ERROR, 0x31, 0x03)  # SANITIZE COMMAND FAILED
 
 
-def erase(unit: LogicalUnit, request: Request) -> Reply:
+def erase(unit: LogicalUnit, request: Request) -> Outcome:
     """BLOCK ERASE, and CRYPTOGRAPHIC ERASE, whose key this unit has never had: all blocks read as zeros."""
     _reserved(request)
     if int.from_bytes(request.cdb[7:9], "big"):
@@ -72,7 +73,7 @@ def overwrite(unit: LogicalUnit, request: Request) -> Outcome:
     return WantData(length, partial(_overwrite, unit, request, length))
 
 
-def _overwrite(unit: LogicalUnit, request: Request, length: int, data: memoryview) -> Reply:
+def _overwrite(unit: LogicalUnit, request: Request, length: int, data: memoryview) -> Reply | Later:
     given = bytes(data)
     size, count, invert = int.from_bytes(given[2:4], "big"), given[0] & 0x1F if given else 0, given[:1] >= b"\x80"
     if len(given) < length or not count or given[0] & 0x60 or not 0 < size <= length - 4:
@@ -96,19 +97,22 @@ def exit_failure_mode(unit: LogicalUnit, request: Request) -> Reply:
     return Reply()
 
 
-def _begin(unit: LogicalUnit, request: Request, passes: list[Fill]) -> Reply:
+def _begin(unit: LogicalUnit, request: Request, passes: list[Fill]) -> Reply | Later:
     state = unit.state
     with state.lock:
         check(state, reads_medium=False)
         state.sanitizing, state.exit_allowed = 0.0, bool(request.cdb[1] & _AUSE)
     state.touch()
-    if request.cdb[1] & _IMMED:
-        seconds = unit.script.sanitize_seconds
-        threading.Thread(target=_run, args=(unit, passes, seconds), name="swd-target-sanitize", daemon=True).start()
-    else:
-        _run(unit, passes)
-        check(state, reads_medium=True)
+    if not request.cdb[1] & _IMMED:
+        return Later(partial(_to_the_end, unit, passes))
+    seconds = unit.script.sanitize_seconds
+    threading.Thread(target=_run, args=(unit, passes, seconds), name="swd-target-sanitize", daemon=True).start()
     return Reply()
+
+
+def _to_the_end(unit: LogicalUnit, passes: list[Fill]) -> Reply:
+    _run(unit, passes, unit.script.sanitize_seconds)
+    return CheckCondition(MEDIUM_ERROR, 0x31, 0x03).reply if unit.state.sanitize_failed else Reply()
 
 
 def _run(unit: LogicalUnit, passes: list[Fill], seconds: float = 0.0) -> None:

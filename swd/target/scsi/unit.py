@@ -24,6 +24,7 @@ from swd.target.scsi.reply import (
     NOT_READY,
     UNIT_ATTENTION,
     CheckCondition,
+    Later,
     Outcome,
     Reply,
     Request,
@@ -124,7 +125,7 @@ class LogicalUnit:
             and state.write_cache,
         )
 
-    def finish(self, want: WantData, data: memoryview) -> Reply:
+    def finish(self, want: WantData, data: memoryview) -> Reply | Later:
         """End a command whose Data-Out has come. Never raises, as `execute`."""
         try:
             return want.finish(data)

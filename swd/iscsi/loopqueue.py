@@ -94,6 +94,7 @@ class LoopQueue:
             self._writing = blocked
             if blocked:
                 self._loop.add_writer(self._fd, self._flush)
+                os.set_blocking(self._fd, True)
             else:
                 self._loop.remove_writer(self._fd)
 
@@ -154,6 +155,9 @@ class LoopQueue:
         self._fd, self._epoch = self.queue.watched()
         if self._fd >= 0:
             self._loop.add_reader(self._fd, self._readable)
+            # libuv makes what it polls non-blocking, and the session's own descriptor with it, which is the same open
+            # socket: threads that wait for an answer in recv would turn round and round.
+            os.set_blocking(self._fd, True)
 
     def _unwatch(self) -> None:
         if self._fd < 0:

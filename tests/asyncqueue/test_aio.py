@@ -234,3 +234,17 @@ def test_what_is_no_buffer_is_a_type_error_and_writes_nothing(run: Run, wrong: A
 
     with TargetServer([TargetConfig(NAME, {0: Lun(RamMedium(SIZE))})]) as server:
         run(main())
+
+
+def test_threads_wait_in_the_kernel_whatever_the_loop_made_of_the_socket(server: TargetServer, run: Run) -> None:
+    async def main() -> None:
+        async with await aio.open(url(server)) as disk:
+            session: Any = disk.disk.unit.session
+            await disk.pread(4096, 0)  # the loop watches the socket now
+            before = session.statistics["receives"]
+            loop = asyncio.get_running_loop()
+            for at in range(20):  # each waits for an answer in recv, once
+                await loop.run_in_executor(None, disk.disk.pread, 4096, at * 4096)
+            assert session.statistics["receives"] - before < 20 * 8
+
+    run(main())

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shapes import CYTHON, DIGESTS, PERF, QEMU, RAW, Cell
+from shapes import CYTHON, DIGESTS, PERF, QEMU, RAW, SPIN, Cell
 from targets import Served, pinned
 from worker import cpu_of
 
@@ -30,6 +30,7 @@ WORK = HERE.parent / ".build" / "bench"
 PATIENCE = 30  # seconds that a peer may take for a turn
 BOTH = {"header_digest": "crc32c!", "data_digest": "crc32c!"}
 NEITHER = {"header_digest": "none", "data_digest": "none"}
+SPINS = {"spin_us": "50"}
 
 
 @dataclass
@@ -50,21 +51,22 @@ class Worker:
 
     def __init__(self, cpu: int | None) -> None:
         command = [*pinned(cpu), sys.executable, str(HERE / "worker.py")]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # whose idle threads spin for a while, at our cost
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=alone)
         self._orders = 0
 
     def run(self, served: Served, way: str, cell: Cell, seconds: float, more: dict[str, Any]) -> dict[str, Any]:
         self._orders += 1
         order = {
             "url": served.writes if cell.write else served.reads,
-            "way": way.removesuffix(DIGESTS),
+            "way": way.removesuffix(DIGESTS).removesuffix(SPIN),
             "size": cell.size,
             "depth": cell.depth,
             "write": cell.write,
             "seconds": seconds,
             "generation": self._orders % 32768,
             "target_pid": served.pid,
-            "options": {**(BOTH if way.endswith(DIGESTS) else NEITHER), **more},
+            "options": {**(BOTH if DIGESTS in way else NEITHER), **(SPINS if SPIN in way else {}), **more},
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -74,6 +76,10 @@ class Worker:
             raise SystemExit(f"swd's worker ended with {self._process.wait()} in {cell.name}, {way}")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def close(self) -> None:
         self._process.communicate()

@@ -16,11 +16,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from peers import Runners, Sample
-from shapes import APART, EMBEDDED, PERF, QEMU, SAME, TGTD, Cell, cells
+from shapes import APART, EMBEDDED, PERF, QEMU, SAME, SPINNING, TGTD, Cell, cells
 from straced import calls_per_io
 from targets import Served, embedded, fill, libiscsi_terms, tgtd
 
@@ -47,7 +48,7 @@ def prepare_namespace(congestion: str) -> None:
 
 @contextlib.contextmanager
 def targets(names: set[str]) -> Iterator[dict[str, Served]]:
-    kinds: dict[str, Callable[..., Any]] = {EMBEDDED: embedded, TGTD: tgtd}
+    kinds: dict[str, Callable[..., Any]] = {EMBEDDED: embedded, SPINNING: partial(embedded, spin_us=50), TGTD: tgtd}
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         running = {name: stack.enter_context(kinds[name](None, Path(scratch))) for name in sorted(names)}
         for served in running.values():

@@ -25,7 +25,7 @@ from targets import LUN_SIZE, pattern
 import swd
 
 CHECKED = 64  # one in so many is compared
-BATCH_BYTES = 32 << 20
+BATCH_BYTES = 8 << 20  # what the peers have in their caches, too: queue depth times size, and little more
 BATCH_IOS = 2048
 
 

@@ -23,6 +23,7 @@ SOURCES = {
     "swd._asyncqueue": ["swd/_asyncqueue.pyx"],
     "swd._targetpath": ["swd/_targetpath.pyx"],
     "swd._straight": ["swd/_straight.pyx"],
+    "swd._asyncread": ["swd/_asyncread.pyx"],
 }
 FLAGS = [
     "-O1" if COVERAGE else "-O3",

@@ -37,14 +37,6 @@ cdef extern from "<fcntl.h>" nogil:
 cdef class Pending:
     """One I/O under way: its `future`, and what must stay where it is until it ends."""
 
-    cdef readonly object future
-    cdef readonly uint64_t lun
-    cdef object result
-    cdef uint32_t itt
-    cdef int slot
-    cdef Py_buffer view
-    cdef bint pinned
-
     cdef void unpin(self):
         self.result = None
         if self.pinned:
@@ -61,12 +53,6 @@ cdef class AsyncQueue:
     """AsyncQueue(pump, new_future, wake_fd): `new_future` makes a future of the loop; `wake_fd` is written to when
     another thread has ended an I/O of this queue, or the connection has changed.
     """
-
-    cdef Pump pump
-    cdef object new_future
-    cdef Waiter me
-    cdef bint joined
-    cdef list entries
 
     def __cinit__(self, Pump pump not None, new_future, int wake_fd):
         pump.check()
@@ -165,7 +151,7 @@ cdef class AsyncQueue:
             raise BadDescriptor("the event loop's use of the session has ended")
         return 0
 
-    def drop(self, Pending one not None):
+    cpdef drop(self, Pending one):
         """Nobody wants its outcome: the buffer is free on return. The target is not told."""
         cdef Pump pump = self.pump
         if self.entries[one.slot] is not one:

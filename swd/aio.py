@@ -20,6 +20,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from swd._asyncread import AsyncReads
 from swd.disk import Disk, wrote
 from swd.driver import plain
 from swd.driver import scan as _scan
@@ -64,7 +65,7 @@ async def scan(
     return await _in_thread(partial(_scan.scan, portal, target, chap=chap, **options))
 
 
-class AsyncDisk:
+class AsyncDisk(AsyncReads):
     """A `Disk` in an event loop; `disk` is the Disk itself, for what needs no waiting, and for threads."""
 
     def __init__(self, disk: Disk) -> None:
@@ -76,6 +77,8 @@ class AsyncDisk:
         if isinstance(disk.unit, ScsiUnit) and isinstance(disk.unit.session, Session):
             self._unit = disk.unit
             self._held = _hold(disk.unit.session, self._loop)
+            queue = self._held.queue
+            self._go_straight(disk, queue.queue, self._loop, queue.arm)
 
     @property
     def size(self) -> int:
@@ -97,8 +100,9 @@ class AsyncDisk:
     def read_only(self) -> bool:
         return self.disk.read_only
 
-    async def pread(self, length: int, offset: int) -> bytes:
-        """As `Disk.pread`, without a copy."""
+    # `pread` and `pread_into` are AsyncReads'; here is what does not go straight.
+
+    async def _pread(self, length: int, offset: int) -> bytes:
         unit, held = self._unit, self._held
         if held is None or unit is None or not self._is_plain(unit, length, offset):
             return await _in_thread(self.disk.pread, length, offset)
@@ -108,12 +112,9 @@ class AsyncDisk:
         outcome = await queue.submit(queue.queue.read, unit.lun, lba, length // size, length, timeout)
         if type(outcome) is bytes:
             return outcome
-        data = bytearray(length)
-        await self._settle(unit, False, lba, data, outcome)
-        return bytes(data)
+        return await self._settle_read(None, length, offset, outcome)
 
-    async def pread_into(self, buffer: Buffer, offset: int) -> int:
-        """As `Disk.pread_into`."""
+    async def _pread_into(self, buffer: Buffer, offset: int) -> int:
         unit, held = self._unit, self._held
         view = memoryview(buffer)
         length = view.nbytes
@@ -124,8 +125,16 @@ class AsyncDisk:
         queue = held.queue
         outcome = await queue.submit(queue.queue.read_into, unit.lun, lba, length // size, view, timeout)
         if type(outcome) is not int:
-            await self._settle(unit, False, lba, view.cast("B"), outcome)
+            await self._settle_read(buffer, length, offset, outcome)
         return length
+
+    async def _settle_read(self, buffer: Buffer | None, length: int | None, offset: int, outcome: object) -> Any:
+        """What a read comes to that did not end plainly GOOD: the bytes if no buffer was given, else how many."""
+        place = memoryview(bytearray(length or 0) if buffer is None else buffer).cast("B")
+        unit = self._unit
+        assert unit is not None
+        await self._settle(unit, False, offset // unit.block_size, place, outcome)
+        return bytes(place) if buffer is None else len(place)
 
     async def pwrite(self, data: Buffer, offset: int) -> int:
         """As `Disk.pwrite`; the data is copied first, so that the caller may change it, unless stable_writes="none"."""
@@ -176,6 +185,7 @@ class AsyncDisk:
     async def close(self) -> None:
         """As `Disk.close`; what is under way through this disk must have ended."""
         held, self._held = self._held, None
+        self._stop()
         if held is not None:
             held.let_go()
         await _in_thread(self.disk.close)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from swd._asyncqueue import AsyncQueue, Pending
@@ -37,13 +38,13 @@ class LoopQueue:
         self._expired = expired
         self._wake_read, self._wake_write = _wake_up()
         try:
-            self.queue = AsyncQueue(pump, loop.create_future, self._wake_write)
+            self.queue = AsyncQueue(pump, _future_maker(loop), self._wake_write)
         except BaseException:
             self._close_wake_up()
             raise
         self._fd = -1
         self._epoch = -1
-        self._flushing = self._ticking = self._writing = False
+        self._writing = False
         self._waiting: deque[asyncio.Future[None]] = deque()  # for a free slot of the engine
         try:
             loop.add_reader(self._wake_read, self._woken)
@@ -56,17 +57,21 @@ class LoopQueue:
         """Starts an I/O (`queue.read`, `.read_into` or `.write`) and waits for its outcome; dropped when cancelled."""
         while (one := start(*args)) is None:
             await self._room()
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-        if not self._ticking:
-            self._ticking = True
-            self._loop.call_later(TICK, self._tick)
+        self.arm()
         try:
             return await one.future
         except BaseException:
             self.queue.drop(one)
             raise
+
+    def arm(self) -> None:
+        """Something has been queued: it is sent this turn, and its deadline is looked at now and then."""
+        if not self.queue.flushing:
+            self.queue.flushing = True
+            self._loop.call_soon(self._flush)
+        if not self.queue.ticking:
+            self.queue.ticking = True
+            self._loop.call_later(TICK, self._tick)
 
     async def _room(self) -> None:
         """Until some other I/O has ended, or a tick is over: threads may have taken all the slots."""
@@ -79,7 +84,7 @@ class LoopQueue:
             timer.cancel()
 
     def _flush(self) -> None:
-        self._flushing = False
+        self.queue.flushing = False
         try:
             self.queue.flush()
         except SwdError:
@@ -131,7 +136,7 @@ class LoopQueue:
             self.queue.fail_all(self._pump.fault or BadDescriptor("the session is closed"))
 
     def _tick(self) -> None:
-        self._ticking = False
+        self.queue.ticking = False
         for lun, error in self.queue.overdue():
             self._loop.run_in_executor(None, self._climb, error, lun)
         if self._pump.fault is not None:
@@ -139,7 +144,7 @@ class LoopQueue:
         else:
             self._watch()  # again, if the process had no descriptor left for it
         if self.queue.pending:
-            self._ticking = True
+            self.queue.ticking = True
             self._loop.call_later(TICK, self._tick)
 
     def _climb(self, error: DeadlineExceeded, lun: int) -> None:
@@ -187,6 +192,15 @@ class LoopQueue:
         for fd in {self._wake_read, self._wake_write}:
             os.close(fd)
         self._wake_read = self._wake_write = -1
+
+
+def _future_maker(loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.Future[Any]]:
+    """What the loop's `create_future` would do; asyncio's own is a Python function, one a read too many."""
+    import asyncio
+
+    if getattr(type(loop), "create_future", None) is asyncio.BaseEventLoop.create_future:
+        return partial(asyncio.Future, loop=loop)
+    return loop.create_future
 
 
 def _done(future: asyncio.Future[None]) -> None:

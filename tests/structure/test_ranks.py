@@ -24,7 +24,7 @@ RANKS = (
     (1.5, "swd._targetpath"),
     (
         1,
-        *("swd._asyncqueue", "swd._straight", "swd._fastpath", "swd._engine", "swd._crc32c"),
+        *("swd._asyncread", "swd._asyncqueue", "swd._straight", "swd._fastpath", "swd._engine", "swd._crc32c"),
         *("swd._wire", "swd._serial", "swd._sys"),
     ),
     (0, "swd.proto"),

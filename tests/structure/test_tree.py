@@ -42,6 +42,7 @@ MIRRORS = {
     "target_server": "target",
     "asyncqueue": "_asyncqueue.pyx",
     "straight": "_straight.pyx",
+    "asyncread": "_asyncread.pyx",
     "crc": "_crc32c.pyx",
     "engine": "_engine.pyx",
     "pump": "_fastpath.pyx",

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from swd._engine cimport Task
+from swd._fastpath cimport Pump, Waiter
+
+
+cdef class Pending:
+    cdef readonly object future
+    cdef readonly uint64_t lun
+    cdef object result
+    cdef uint32_t itt
+    cdef int slot
+    cdef Py_buffer view
+    cdef bint pinned
+
+    cdef void unpin(self)
+
+
+cdef class AsyncQueue:
+    cdef Pump pump
+    cdef object new_future
+    cdef Waiter me
+    cdef bint joined
+    cdef list entries
+    cdef public bint flushing   # a flush is due this turn
+    cdef public bint ticking    # a look at deadlines is due
+
+    cdef void leave(self)
+    cdef object start(
+        self, Pending one, bint write, uint64_t lun, uint64_t lba, uint32_t blocks, uint8_t *buffer, uint32_t size,
+        double timeout)
+    cdef int check(self) except -1
+    cdef void let_go(self, uint32_t itt) noexcept nogil
+    cdef int complete(self, Task *ended) except -1
+    cpdef drop(self, Pending one)

@@ -21,7 +21,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport strerror
 
 from swd._engine cimport DONE, FREE, OK, Task
-from swd._fastpath cimport Pump, Waiter, read_or_write
+from swd._fastpath cimport Pump, read_or_write
 from swd._sys cimport errno, pthread_mutex_lock, pthread_mutex_unlock, swd_fork_generation, swd_now
 from swd._wire cimport put64
 

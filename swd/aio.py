@@ -112,7 +112,8 @@ class AsyncDisk(AsyncReads):
         outcome = await queue.submit(queue.queue.read, unit.lun, lba, length // size, length, timeout)
         if type(outcome) is bytes:
             return outcome
-        return await self._settle_read(None, length, offset, outcome)
+        data: bytes = await self._settle_read(None, length, offset, outcome)
+        return data
 
     async def _pread_into(self, buffer: Buffer, offset: int) -> int:
         unit, held = self._unit, self._held

@@ -142,7 +142,7 @@ def test_a_unit_attention_in_between_is_settled(run: Callable[[Main], None]) -> 
 def test_a_cancelled_read_lets_go_of_its_buffer_at_once(new_loop: Callable[[], Any], places: None) -> None:
     def script(talk: Talk) -> list[Opcode]:
         talk.log_in()
-        command, _ = talk.take(Opcode.SCSI_COMMAND)
+        talk.take(Opcode.SCSI_COMMAND)
         return talk.serve()
 
     async def main() -> None:

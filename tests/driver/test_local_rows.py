@@ -44,19 +44,19 @@ def drv() -> Iterator[Driver]:
 
 
 def test_each_form_has_one_row() -> None:
-    named = {"iscsi": IscsiDev, "mem": MemDev, "file": FileDev, "isw": IswDev, "lvm": LvmDev}
-    assert [row.name for row in devsw.DEVSW] == ["iscsi", "isw", "mem", "file", "lvm"]
-    assert len({scheme for row in devsw.DEVSW for scheme in row.schemes}) == 5
-    for text in ("iscsi://h/iqn.2026-01.org.example:x/0", "mem://1M", "file:///x", "./x", "isw:", "lvm://vg/lv"):
+    named = {"iscsi": IscsiDev, "mem": MemDev, "file": FileDev, "isw": IswDev, "lvm": LvmDev, "fault": FaultDev}
+    assert [row.name for row in devsw.DEVSW] == ["iscsi", "isw", "mem", "file", "lvm", "fault"]
+    assert len({scheme for row in devsw.DEVSW for scheme in row.schemes}) == 6
+    fault = str(FaultDev("p", MemDev(512)))
+    for text in ("iscsi://h/iqn.2026-01.org.example:x/0", "mem://1M", "file:///x", "./x", "isw:", "lvm://vg/lv", fault):
         dev = parse_dev(text)
         assert isinstance(dev, named[devsw.find(dev).name])
         assert [row.name for row in devsw.DEVSW if row.match(dev)] == [devsw.find(dev).name]
 
 
-@pytest.mark.parametrize("dev", [FaultDev("p", MemDev(512))])
-def test_a_form_without_a_row_is_enodev(dev: object) -> None:
+def test_a_form_without_a_row_is_enodev() -> None:
     with pytest.raises(NoSuchDevice) as caught:
-        devsw.find(dev)  # type: ignore[arg-type]
+        devsw.find(object())  # type: ignore[arg-type]
     assert caught.value.errno == errno.ENODEV
 
 

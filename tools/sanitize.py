@@ -29,13 +29,20 @@ REPORTS = WORK / "reports"
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g"
 PATIENCE = 600  # seconds of a test; they are several times slower here
 
+SPACE = "limits the address space, of which the sanitizer takes terabytes"
+
 # What cannot run here, and why.
 LEFT_OUT = {
     "tests/packaging": "builds and installs swd anew, without sanitizers",
     "tests/guest": "machines of their own: scripts, no tests",
     "tests/soak": "minutes of I/O by the clock; `make soak`",
-    "tests/engine/test_faults.py::test_no_memory_for_a_segment_ends_the_connection": "as the next",
-    "tests/limits/test_limits_memory.py": "limits the address space: the sanitizer has terabytes of it",
+    "tests/engine/test_faults.py::test_no_memory_for_a_segment_ends_the_connection": SPACE,
+    "tests/limits/test_limits_memory.py": SPACE,
+    "tests/driver/test_filesystems.py": f"the readers of file systems: {SPACE}",
+    "tests/volumes/test_fs_hostile.py": f"the readers of file systems: {SPACE}",
+    "tests/volumes/test_fs_trees.py": f"the readers of file systems: {SPACE}",
+    "tests/volumes/test_fs_state.py::test_an_ext4_feature_that_is_said_to_be_read_is": f"the same: {SPACE}",
+    "tests/cli/test_fs_verbs.py": f"the readers of file systems: {SPACE}",
 }
 
 MAIN = """

@@ -64,6 +64,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "swdctl target serve --lun mem://1G --portal 127.0.0.1:3260",
         "swdctl target serve --lun ./disk.img --user host1 --secret-file ./secret",
         "swdctl target serve --lun mem://1G --faults ./plan.toml",
+        "swdctl target serve --config ./targets.toml --state-file ./reservations.json",
     ),
     "target faults": ("swdctl target faults", "swdctl target faults ./plan.toml"),
     "bench": (

@@ -107,9 +107,17 @@ _DISCOVERY: Final = Option(("--discovery",), "Of the discovery sessions with thi
 _ROOT: Final = Option(("--root",), "The host, or the image of one, below this folder.", "file", "DIR", "/")
 
 _SERVE: Final = (
-    Option(("--portal",), "Where to listen; port 0 takes a free one.", "text", "HOST:PORT", "127.0.0.1:3260"),
-    Option(("--target",), "The target's name.", "text", "NAME", "iqn.2026-01.org.example:swd"),
-    Option(("--lun",), "A DEV to serve; the first is LUN 0. Repeatable.", "text", "DEV", many=True, required=True),
+    Option(
+        ("--portal",),
+        "Where to listen, with its portal group if that is not 1. Repeatable; default: 127.0.0.1:3260.",
+        "text",
+        "HOST:PORT[,GROUP]",
+        many=True,
+    ),
+    Option(("--target",), "The target's name. Default: iqn.2026-01.org.example:swd.", "text", "NAME"),
+    Option(("--lun",), "A DEV to serve; the first is LUN 0. Repeatable.", "text", "DEV", many=True),
+    Option(("--config",), "Serve what this TOML file describes (docs/target.md).", "file", "FILE"),
+    Option(("--state-file",), "Where persistent reservations outlive this process (APTPL).", "file", "FILE"),
     Option(("--block-size",), "Logical block size of the LUNs: 512 or 4096.", "size", "N", "512"),
     Option(("--user",), "Require CHAP of initiators, with this user name.", "text", "NAME"),
     Option(("--secret-file",), "File (mode 0600) with the secret of --user.", "file", "FILE"),

@@ -200,6 +200,10 @@ class TargetServer:
             if config.admits(initiator_name)
         ]
 
+    def leading_to(self, config: TargetConfig) -> list[Portal]:
+        """The portals by which a target can be reached."""
+        return [door.portal for door in self._leading_to(config)]
+
     def _leading_to(self, config: TargetConfig) -> list[Door]:
         return [door for door in self._doors if config.reached_by(door.group)]
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from swd.cli import render
-from swd.cli.call import Call, Terminated
+from swd.cli.call import Call, Terminated, UsageProblem
+from swd.cli.verbs import serve_file
 from swd.driver import secrets
 from swd.errors import InvalidArgument, Unsupported
 from swd.proto import options
@@ -23,6 +24,8 @@ from swd.target.server import TargetServer
 from swd.values import Chap
 
 DIGESTS: Final = ("none", "crc32c")
+_NAME: Final = "iqn.2026-01.org.example:swd"
+_PORTAL: Final = "127.0.0.1:3260"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Serving:
 
     ready: bool
     portal: str
+    portals: tuple[str, ...]
     target: str
     auth: str
     devices: tuple[str, ...]
@@ -59,9 +63,11 @@ class Explained:
 def serve(
     call: Call,
     *,
-    portal: str,
-    target: str,
+    portal: Sequence[str],
+    target: str | None,
     lun: Sequence[str],
+    config: str | None,
+    state_file: str | None,
     block_size: int,
     user: str | None,
     secret_file: str | None,
@@ -76,33 +82,63 @@ def serve(
     faults: str | None,
 ) -> None:
     """Prints the ready line when the port listens, the counts at the end; a signal ends it, with its status."""
-    chap = _chap(
-        target, user=user, secret_file=secret_file, target_user=target_user, target_secret_file=target_secret_file
-    )
     plan = None if faults is None else Plan.load(faults)
     with contextlib.ExitStack() as stack:
-        units = {number: _unit(stack, text, block_size, huge_pages) for number, text in enumerate(lun)}
-        config = TargetConfig(
-            target,
-            units,
-            chap=chap,
-            header_digest=_digests(header_digest),
-            data_digest=_digests(data_digest),
-        )
+
+        def open_unit(dev: str, size: int) -> Lun:
+            return _unit(stack, dev, size, huge_pages)
+
+        if config is not None:
+            if lun or target is not None or user is not None:
+                raise UsageProblem("--config says it all: leave --lun, --target and --user out, or --config")
+            described = serve_file.read(config, open_unit)
+        elif lun:
+            given = {"user": user, "secret_file": secret_file, "target_user": target_user}
+            name = target or _NAME
+            chap = _chap(name, **given, target_secret_file=target_secret_file)
+            one = TargetConfig(
+                name,
+                {number: open_unit(text, block_size) for number, text in enumerate(lun)},
+                chap=chap,
+                header_digest=_digests(header_digest),
+                data_digest=_digests(data_digest),
+            )
+            described = serve_file.Described((one,), (), None, False, chap)
+        else:
+            raise UsageProblem("name what to serve: --lun DEV, such as mem://1G, or --config FILE")
         server = stack.enter_context(
             TargetServer(
-                [config], portal, discovery_chap=chap, public=public, faults=plan, spin_us=spin, congestion=congestion
+                described.targets,
+                portal or described.portals or _PORTAL,
+                discovery_chap=described.discovery_chap,
+                public=public or described.public,
+                faults=plan,
+                spin_us=spin,
+                congestion=congestion,
+                state_file=state_file or described.state_file,
             )
         )
-        devices = tuple(str(IscsiDev(server.portal, target, field(number))) for number in units)
-        auth = "none" if chap is None else "CHAP, mutual" if chap.mutual else "CHAP"
-        said = () if plan is None else tuple(plan.explain())
-        _emit(call, Serving(True, str(server.portal), target, auth, devices, said))
+        _emit(call, _serving(server, described.targets, plan))
         try:
             threading.Event().wait()
         except (KeyboardInterrupt, Terminated):
             _emit(call, server.statistics)
             raise
+
+
+def _serving(server: TargetServer, targets: Sequence[TargetConfig], plan: Plan | None) -> Serving:
+    """How it can be reached; each unit by the first portal that leads to it."""
+    devices = tuple(
+        str(IscsiDev(server.leading_to(one)[0], one.name, field(number)))
+        for one in targets
+        if server.leading_to(one)
+        for number in one.luns
+    )
+    first = targets[0]
+    auth = "none" if first.chap is None else "CHAP, mutual" if first.chap.mutual else "CHAP"
+    said = () if plan is None else tuple(plan.explain())
+    portals = tuple(str(one) for one in server.portals)
+    return Serving(True, portals[0], portals, first.name, auth, devices, said)
 
 
 def faults(_call: Call, *, plan: str | None) -> Explained | list[FaultKind]:

@@ -39,15 +39,17 @@ def _copied(_said: str, out: Path) -> bool:
     return out.exists() and out.read_bytes() == CONTENT
 
 
+LATE = ("-O", "timeout=1")  # else it waits for half a minute, which is no hang
+
 PEERS = (
     Peer("iscsi-inq", ("iscsi-inq", "{url}"), lambda said, _out: "Vendor:SWD" in said),
     Peer("iscsi-readcapacity16", ("iscsi-readcapacity16", "{url}"), lambda said, _out: f"Total size:{SIZE}\n" in said),
     Peer("iscsi-ls -s", ("iscsi-ls", "-s", "iscsi://{portal}"), lambda said, _out: "Size:3M" in said or "4M" in said),
     Peer("qemu-img convert", ("qemu-img", "convert", "-f", "raw", "-O", "raw", "{url}", "{out}"), _copied),
-    Peer("swdctl read", ("swdctl", "read", "{url}", "-o", "{out}", "-O", "default_time2wait=0"), _copied),
+    Peer("swdctl read", ("swdctl", "read", "{url}", "-o", "{out}", "-O", "default_time2wait=0", *LATE), _copied),
     Peer(
         "swdctl read, digests",
-        ("swdctl", "read", "{url}", "-o", "{out}", "-O", "default_time2wait=0", *("-O", "header_digest=crc32c!"),
+        ("swdctl", "read", "{url}", "-o", "{out}", "-O", "default_time2wait=0", *LATE, *("-O", "header_digest=crc32c!"),
          *("-O", "data_digest=crc32c!")),
         _copied,
     ),

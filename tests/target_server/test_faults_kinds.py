@@ -14,9 +14,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
+from raw_initiator import RawInitiator, read_10
 
 import swd
 from swd.errors import SwdError
+from swd.proto import pdu
 from swd.target import Limits, Lun, RamMedium, TargetConfig, TargetServer
 from swd.target.faults import KINDS, Fault, Plan
 
@@ -36,15 +38,19 @@ BROKEN, LATE = errno.EPROTO, errno.ETIMEDOUT
 
 
 class Case(NamedTuple):
-    """`moved`: counters of the session that must rise, all of them. `ends`: the errno, 0 if swd goes on by itself."""
+    """`moved`: counters of the session that must rise, all of them; `still`: those that must not. `ends`: the errno, 0
+    if swd goes on by itself.
+    """
 
     keys: dict[str, object]
     moved: tuple[str, ...]
     ends: int = 0
     options: Mapping[str, object] = MappingProxyType({})
+    still: tuple[str, ...] = ()
 
 
-R2T, READ, WRITE = {"pdu": "R2T"}, {"command": "READ"}, {"command": "WRITE"}
+ABORTED = ("timeouts", "nop_ins", "task_management")
+READ, WRITE = {"command": "READ"}, {"command": "WRITE"}
 BY_R2T = {"initial_r2t": True, "immediate_data": False}
 CASES: dict[str, Case] = {
     "drop": Case({"pdu": "SCSI_RESPONSE", "nth": 1}, ("fault_stat_sn", "protocol_error", "timeouts"), LATE),
@@ -88,8 +94,8 @@ CASES: dict[str, Case] = {
     "status": Case({"code": 0x30, "nth": 2}, ("odd_completions",), errno.EBUSY),
     "check_condition": Case({"sense": "3/11/00", **READ, "nth": 2}, ("odd_completions",), errno.EIO),
     "unit_attention": Case({"asc": 0x2A, "ascq": 0x01, "nth": 2}, ("unit_attention",)),
-    "slow": Case({"seconds": 0.8, **READ, "nth": 2}, ("timeouts", "nop_ins", "task_management"), LATE),
-    "no_answer": Case({**READ, "nth": 2}, ("timeouts", "nop_ins", "task_management"), LATE),
+    "slow": Case({"seconds": 0.8, **READ, "nth": 2}, ABORTED, LATE, still=("recoveries",)),
+    "no_answer": Case({**READ, "nth": 2}, ABORTED, LATE, still=("recoveries",)),
     "short_read": Case({**READ, "nth": 2}, ("underflows", "odd_completions"), errno.EIO),
     "ghost": Case({**WRITE, "nth": 1, "seconds": 0.05}, ("recoveries", "replayed")),
     "r2t_on_read": Case({**READ, "nth": 2}, ("fault_r2t_not_wanted", "protocol_error"), BROKEN),
@@ -152,7 +158,9 @@ def test_swd_goes_on_or_says_what_is_wrong(name: str) -> None:
                 settle(disk, case)
             else:
                 work(disk)
-            assert set(case.moved) <= risen(disk, before)
+            rose = risen(disk, before)
+            assert set(case.moved) <= rose
+            assert not set(case.still) & rose
         assert server.statistics["faults"][name] >= 1
         server.set_plan(Plan())
         if name != "size_change":
@@ -198,6 +206,25 @@ def test_a_refused_task_management_function_leads_to_the_next_step() -> None:
         work(disk)
         assert {"task_management", "recoveries"} <= risen(disk, before)
         assert server.statistics["faults"] == {"no_answer": 1, "task_management_response": 1}
+
+
+@pytest.mark.parametrize("function", [1, 2, 5, 6], ids=["abort task", "abort task set", "lun reset", "target reset"])
+def test_a_command_that_is_late_can_be_ended_and_is_not_answered_then(function: int) -> None:
+    with serving() as server, RawInitiator(server.portal) as raw:
+        raw.login(NAME)
+        raw.ready()
+        server.set_plan(Plan([Fault("slow", seconds=0.2, nth=1)]))
+        tag = raw.command(read_10(0, 1), expect=512)
+        request = pdu.TaskManagementRequest(
+            function=function, itt=raw.tag(), referenced_task_tag=tag, ref_cmd_sn=raw.cmd_sn - 1, cmd_sn=raw.cmd_sn
+        )
+        raw.send(request)
+        answer = raw.receive().header
+        assert isinstance(answer, pdu.TaskManagementResponse)
+        assert answer.response == 0
+        raw.sock.settimeout(0.4)
+        with pytest.raises(TimeoutError):
+            raw.receive()
 
 
 @pytest.mark.parametrize(

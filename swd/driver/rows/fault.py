@@ -40,7 +40,6 @@ def attach(dev: FaultDev, wanted: Wanted) -> Unit:
     plan = Plan.load(dev.plan)
     for number, fault in enumerate(plan.faults, 1):
         _check(f"{dev.plan}: fault {number}", fault)
-    wanted.gate(dev.on)
     row = find(dev.on)
     inner = row.attach(dev.on, wanted)
     try:

@@ -303,7 +303,10 @@ def run(faults: int, seed: int, progress: Progress, *, quick: bool = False, targ
                 done = sum(ledger.injected.values())
                 if not early and done > faults / 10:
                     early = resident()
-                progress(f"{done} faults, {sum(ledger.ios.values())} I/Os, {bench.journal.violated} violations, {kind}")
+                progress(
+                    f"{done} faults, {sum(ledger.ios.values())} I/Os, {bench.journal.violated} violations, "
+                    f"{resident() / 1e6:.1f} MB, {kind}"
+                )
                 if (done >= faults and len(ledger.rounds) == len(chosen)) or bench.journal.violated > 20:
                     break
         ledger.seconds = time.monotonic() - began

@@ -57,7 +57,7 @@ def extension(name: str, sources: list[str]) -> Extension:
         include_dirs=["swd"],
         extra_compile_args=FLAGS,
         define_macros=MACROS,
-        depends=sorted(str(path) for pattern in ("*.pxd", "*.h") for path in Path("swd").glob(pattern)),
+        depends=sorted(str(path) for pattern in ("*.pxd", "*.pxi", "*.h") for path in Path("swd").glob(pattern)),
     )
 
 

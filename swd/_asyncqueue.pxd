@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from swd._engine cimport Task
 from swd._fastpath cimport Pump, Waiter
+from swd._task cimport Task
 
 
 cdef class Pending:

@@ -20,9 +20,24 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport strerror
 
-from swd._engine cimport DONE, FREE, OK, Task
-from swd._fastpath cimport Pump, read_or_write
+from swd._engine cimport OK, completion, find, release, start as start_task
+from swd._fastpath cimport (
+    Pump,
+    check as check_pump,
+    flush,
+    has_ended,
+    join,
+    leave as leave_pump,
+    let_go as let_go_of,
+    overdue,
+    part,
+    pass_role,
+    read_or_write,
+    receive,
+    see_to_loss,
+)
 from swd._sys cimport errno, pthread_mutex_lock, pthread_mutex_unlock, swd_fork_generation, swd_now
+from swd._task cimport DONE, FREE, Task
 from swd._wire cimport put64
 
 from swd.errors import BadDescriptor, DeadlineExceeded, InvalidArgument
@@ -55,13 +70,13 @@ cdef class AsyncQueue:
     """
 
     def __cinit__(self, Pump pump not None, new_future, int wake_fd):
-        pump.check()
+        check_pump(pump)
         self.pump = pump
         self.new_future = new_future
         self.entries = [None] * pump.engine.slots
         with nogil:
             pthread_mutex_lock(&pump.lock)
-            pump.join(&self.me)
+            join(pump, &self.me)
             self.me.looped = True
             self.me.wake_fd = wake_fd
             self.me.low = 1 << 40  # it is woken at each end
@@ -83,7 +98,7 @@ cdef class AsyncQueue:
             return
         with nogil:
             pthread_mutex_lock(&pump.lock)
-            pump.leave(&self.me)
+            leave_pump(pump, &self.me)
             pthread_mutex_unlock(&pump.lock)
 
     # ---- submitting ---------------------------------------------------------------------------------------------
@@ -126,9 +141,9 @@ cdef class AsyncQueue:
         # The lock is never held in a wait, nor by anybody who waits for the GIL: the GIL may be kept.
         pthread_mutex_lock(&pump.lock)
         if write:
-            task = pump.engine.start(field, cdb, buffer, size, NULL, 0, timeout, swd_now())
+            task = start_task(pump.engine, field, cdb, buffer, size, NULL, 0, timeout, swd_now())
         else:
-            task = pump.engine.start(field, cdb, NULL, 0, buffer, size, timeout, swd_now())
+            task = start_task(pump.engine, field, cdb, NULL, 0, buffer, size, timeout, swd_now())
         if task != NULL:
             task.waiter = &self.me
             self.me.pending += 1
@@ -146,7 +161,7 @@ cdef class AsyncQueue:
         """Raises if the pump cannot be used, or no longer by this queue: a task without a waiter on the pump's list
         would outlive it.
         """
-        self.pump.check()
+        check_pump(self.pump)
         if not self.joined:
             raise BadDescriptor("the event loop's use of the session has ended")
         return 0
@@ -165,11 +180,11 @@ cdef class AsyncQueue:
         one.unpin()
 
     cdef void let_go(self, uint32_t itt) noexcept nogil:
-        cdef Task *task = self.pump.engine.find(itt)
-        if task == NULL or task.waiter != <void *>&self.me or self.pump.has_ended(&self.me, task):
+        cdef Task *task = find(self.pump.engine, itt)
+        if task == NULL or task.waiter != <void *>&self.me or has_ended(self.pump, &self.me, task):
             return
-        self.pump.let_go(task)
-        if self.pump.engine.find(itt) != task or not self.pump.has_ended(&self.me, task):
+        let_go_of(self.pump, task)
+        if find(self.pump.engine, itt) != task or not has_ended(self.pump, &self.me, task):
             self.me.pending -= 1
 
     # ---- the loop's turns ---------------------------------------------------------------------------------------
@@ -178,13 +193,13 @@ cdef class AsyncQueue:
         """Sends what is queued, as far as the socket takes it. True if it took all."""
         cdef Pump pump = self.pump
         cdef bint all_of_it
-        pump.check()
+        check_pump(pump)
         with nogil:
             pthread_mutex_lock(&pump.lock)
             pump.users += 1
-            pump.flush(swd_now())
+            flush(pump, swd_now())
             all_of_it = not pump.blocked
-            pump.part()
+            part(pump)
             pthread_mutex_unlock(&pump.lock)
         return all_of_it
 
@@ -195,18 +210,18 @@ cdef class AsyncQueue:
         cdef Pump pump = self.pump
         cdef Task *ended
         if pump.born != swd_fork_generation():
-            pump.check()
+            check_pump(pump)
         with nogil:
             pthread_mutex_lock(&pump.lock)
             pump.users += 1
             self.me.told = True  # what ends from here on is seen below
             if not pump.reading and pump.engine.fault_code == OK and not pump.closing:
-                pump.receive(NULL, 0)
-                pump.pass_role()  # that sends the data that an R2T wants, commands that a wider window lets go
+                receive(pump, NULL, 0)
+                pass_role(pump)  # that sends the data that an R2T wants, commands that a wider window lets go
             self.me.told = False
             ended = self.me.done
             self.me.done = NULL
-            pump.part()
+            part(pump)
             pthread_mutex_unlock(&pump.lock)
         return self.complete(in_order(ended)) if ended != NULL else 0
 
@@ -221,7 +236,7 @@ cdef class AsyncQueue:
                 one = self.entries[slot]
                 if one is not None:
                     self.entries[slot] = None
-                    outcome = one.result if task.plain else pump.engine.completion(task)
+                    outcome = one.result if task.plain else completion(pump.engine, task)
                     one.unpin()
                     if not one.future.done():
                         one.future.set_result(outcome)
@@ -232,7 +247,7 @@ cdef class AsyncQueue:
             while ended != NULL:
                 task = ended
                 ended = task.next
-                pump.engine.release(task)
+                release(pump.engine, task)
             pthread_mutex_unlock(&pump.lock)
         return count
 
@@ -260,7 +275,7 @@ cdef class AsyncQueue:
                 allowed = task.timeout
             pthread_mutex_unlock(&pump.lock)
             if late:
-                error = DeadlineExceeded(pump.overdue(one.itt, allowed, now))
+                error = DeadlineExceeded(overdue(pump, one.itt, allowed, now))
                 error.tags = (one.itt,)
                 error.epoch = pump.epoch
                 self.drop(one)
@@ -281,7 +296,7 @@ cdef class AsyncQueue:
         """Tells of a lost link, so that its recovery begins; whether the link is there."""
         cdef Pump pump = self.pump
         if pump.engine.recovering and not pump.told_down and pump.born == swd_fork_generation():
-            pump.see_to_loss()
+            see_to_loss(pump)
         return pump.engine.fault_code == OK
 
     def watched(self):

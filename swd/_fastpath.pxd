@@ -2,8 +2,9 @@
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from swd._engine cimport Engine, Task, iovec
+from swd._engine cimport Engine
 from swd._sys cimport pthread_cond_t, pthread_mutex_t
+from swd._task cimport Task
 
 
 # How a stretch of waiting ends.
@@ -55,8 +56,7 @@ cdef struct Batch:
     int odd_count
 
 
-@cython.final
-cdef class Pump:
+cdef class _Core:
     cdef Engine engine
     cdef object on_event, on_down, on_tape
     cdef bint told_down
@@ -78,47 +78,27 @@ cdef class Pump:
     cdef uint32_t low_water     # of the socket, as set; above 1 only while a batch has it to itself
     cdef int drips              # receives in a row that brought little; negative: not looked at yet
 
-    cdef void flush(self, double now) noexcept nogil
-    cdef bint turn(self, Waiter *me, double now, double wait) noexcept nogil
-    cdef bint receive(self, Waiter *me, double wait) noexcept nogil
-    cdef ssize_t receive_into(self, iovec *place, int count, bint block, uint32_t low_water) noexcept nogil
-    cdef void set_low_water(self, uint32_t low_water) noexcept nogil
-    cdef void mind_drips(self, Waiter *me, ssize_t n) noexcept nogil
-    cdef void distribute(self) noexcept nogil
-    cdef void die(self, int code, int64_t detail) noexcept nogil
-    cdef void wake_all(self) noexcept nogil
-    cdef void wake(self, Waiter *waiter) noexcept nogil
-    cdef void pass_role(self) noexcept nogil
-    cdef void join(self, Waiter *me) noexcept nogil
-    cdef void leave(self, Waiter *me) noexcept nogil
-    cdef void part(self) noexcept nogil
-    cdef void abandon(self, Waiter *me) noexcept nogil
-    cdef bint has_ended(self, Waiter *me, Task *task) noexcept nogil
-    cdef void let_go(self, Task *task) noexcept nogil
-    cdef Task *adopt(self, Waiter *me, uint32_t itt) noexcept nogil
-    cdef void give_back(self, Waiter *me, Task *task) noexcept nogil
-    cdef void drop(self, uint32_t itt) noexcept nogil
-    cdef int wait(self, Waiter *me, double now, double deadline) noexcept nogil
-    cdef bint is_dead_for(self, Waiter *me) noexcept nogil
-    cdef bint wants_look(self) noexcept nogil
-    cdef Task *begin(self, Waiter *me, Request *request, double now) noexcept nogil
-    cdef int attempt(self, Waiter *me, Request *request, Task **task, double now) noexcept nogil
-    cdef int check(self) except -1
-    cdef int see_to_loss(self) except -1
-    cdef int look(self, double deadline, double timeout, uint32_t itt) except -1
-    cdef str overdue(self, uint32_t itt, double timeout, double now)
-    cdef int see_to_events(self) except -1
-    cdef object run(self, Request *request)
-    cdef void harvest(self, Waiter *me, Batch *batch) noexcept nogil
-    cdef void refill(self, Waiter *me, Batch *batch, double now) noexcept nogil
-    cdef uint32_t worth_waiting_for(self, Waiter *me, Batch *batch) noexcept nogil
-    cdef int run_batch(self, Waiter *me, Batch *batch) noexcept nogil
-    cdef int keep_full(self, Waiter *me, Batch *batch) noexcept nogil
-    cdef double first_deadline(self, Waiter *me, uint32_t *itt) noexcept nogil
-    cdef tuple tags_of(self, Waiter *me)
-    cdef list odd_ones(self, Batch *batch)
-    cdef void drop_odd(self, Batch *batch) noexcept nogil
-    cdef list pump_batch(self, Batch *batch)
+
+cdef class _Links(_Core):
+    pass
 
 
+@cython.final
+cdef class Pump(_Links):
+    pass
+
+
+# For the queues over a pump; the rest is the module's own.
+cdef void flush(_Core self, double now) noexcept nogil
+cdef bint receive(_Core self, Waiter *me, double wait) noexcept nogil
+cdef void pass_role(_Core self) noexcept nogil
+cdef void join(_Core self, Waiter *me) noexcept nogil
+cdef void leave(_Core self, Waiter *me) noexcept nogil
+cdef void part(_Core self) noexcept nogil
+cdef bint has_ended(_Core self, Waiter *me, Task *task) noexcept nogil
+cdef void let_go(_Core self, Task *task) noexcept nogil
+cdef int check(_Core self) except -1
+cdef int see_to_loss(_Core self) except -1
+cdef str overdue(_Core self, uint32_t itt, double timeout, double now)
+cdef object run(_Core self, Request *request)
 cdef void read_or_write(uint8_t *cdb, bint write, uint64_t lba, uint32_t blocks) noexcept nogil

@@ -13,7 +13,7 @@ from cpython.long cimport PyLong_CheckExact
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from swd._fastpath cimport Pump, Request, read_or_write
+from swd._fastpath cimport Pump, Request, read_or_write, run
 from swd._wire cimport put64
 
 from swd.errors import DeadlineExceeded, ProtocolViolation
@@ -48,7 +48,7 @@ cdef class Straight:
         request.in_buf = <uint8_t *>into
         request.in_len = <uint32_t>length
         try:
-            return self.pump.run(&request)
+            return run(self.pump, &request)
         except (DeadlineExceeded, ProtocolViolation) as error:
             self.on_error(error)
             raise

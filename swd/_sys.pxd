@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from swd._engine cimport iovec
+from posix.uio cimport iovec
 
 
 cdef extern from "<pthread.h>" nogil:

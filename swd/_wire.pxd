@@ -1,7 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-# Big-endian integers in a header (RFC 7143 11.1); the compiler turns each into one load or store and a swap.
+# What stands in a header, and how. Integers are big-endian (RFC 7143 11.1); the compiler turns each into one load or
+# store and a swap.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+
+
+cdef enum:
+    RESERVED = 0xFFFFFFFF           # a tag that is none
+
+    OP_NOP_OUT = 0x00
+    OP_SCSI_COMMAND = 0x01
+    OP_DATA_OUT = 0x05
+    OP_NOP_IN = 0x20
+    OP_SCSI_RESPONSE = 0x21
+    OP_TASK_MANAGEMENT_RESPONSE = 0x22
+    OP_TEXT_RESPONSE = 0x24
+    OP_DATA_IN = 0x25
+    OP_LOGOUT_RESPONSE = 0x26
+    OP_R2T = 0x31
+    OP_ASYNC = 0x32
+    OP_REJECT = 0x3F
 
 
 cdef inline uint32_t get24(const uint8_t *p) noexcept nogil:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-ENGINE = "swd/_engine.pyx"
-PUMP, QUEUE, LOOPQUEUE = "swd/_fastpath.pyx", "swd/_asyncqueue.pyx", "swd/iscsi/loopqueue.py"
+TASKS, ANSWERS = "swd/_engine_tasks.pxi", "swd/_engine_answers.pxi"
+RECEIVING, CHANGES = "swd/_engine_receiving.pxi", "swd/_engine_changes.pxi"
+PUMP, QUEUE, LOOPQUEUE = "swd/_fastpath_turns.pxi", "swd/_asyncqueue.pyx", "swd/iscsi/loopqueue.py"
 TARGETPATH, COMPILED = "swd/_targetpath.pyx", "swd/target/compiled.py"
 LOGIN, CHAP, AUTH = "swd/proto/login.py", "swd/proto/chap.py", "swd/proto/authentication.py"
 TEXT, NEGOTIATE, KEYS = "swd/proto/text.py", "swd/proto/negotiate.py", "swd/proto/keys.py"
@@ -38,31 +39,31 @@ def _demand(name: str, condition: str, *tests: str) -> Mutant:
 DATA = (  # what guards data in the engine, held by the engine's own tests
     Mutant(
         "StatSN off by one",
-        ENGINE,
+        ANSWERS,
         (("if stat_sn != self.exp_stat_sn:", "if stat_sn - self.exp_stat_sn > 1:"),),
         ("tests/engine",),
     ),
     Mutant(
         "data digest skipped",
-        ENGINE,
-        (("            if crc != get_digest(source + pad):", "            if crc != crc:"),),
+        RECEIVING,
+        (("        if crc != get_digest(source + pad):", "        if crc != crc:"),),
         ("tests/engine",),
     ),
     Mutant(
         "R2T offset wrapped",
-        ENGINE,
+        ANSWERS,
         (("<uint64_t>offset + length > task.out_len:", "<uint32_t>(offset + length) > task.out_len:"),),
         ("tests/engine",),
     ),
     Mutant(
         "ITT reuse",
-        ENGINE,
+        TASKS,
         (("self.tasks[slot].itt != itt or self.tasks[slot].state == FREE", "self.tasks[slot].state == FREE"),),
         ("tests/engine",),
     ),
     Mutant(
         "residual ignored",
-        ENGINE,
+        ANSWERS,
         (
             ("if task.underflow and task.residual != missing:", "if False:"),
             ("if not task.underflow or task.residual < missing:", "if not task.underflow:"),
@@ -71,19 +72,19 @@ DATA = (  # what guards data in the engine, held by the engine's own tests
     ),
     Mutant(
         "progress ignored",
-        ENGINE,
+        TASKS,
         (("    task.deadline = min(now + task.timeout, task.limit)", "    task.limit = min(now, task.limit)"),),
         ("tests/engine",),
     ),
     Mutant(
         "progress without end",
-        ENGINE,
+        TASKS,
         (("    task.deadline = min(now + task.timeout, task.limit)", "    task.deadline = now + task.timeout"),),
         ("tests/engine",),
     ),
     Mutant(
         "a closed window waited for without end",
-        ENGINE,
+        CHANGES,
         (("self.tasks[i].deadline = now + MOST_EXTENSION * self.tasks[i].timeout", "pass"),),
         ("tests/engine",),
     ),
@@ -342,86 +343,86 @@ HOSTILE_SESSION = (
 )
 
 HOSTILE_ENGINE = (
-    _hostile("Data-In: DataSN", ENGINE, "elif get32(bhs + 36) != task.data_sn:", "elif False:", "data_in"),
-    _hostile("Data-In: offset", ENGINE, "elif offset != task.in_done and length:", "elif False:", "data_in"),
+    _hostile("Data-In: DataSN", ANSWERS, "elif get32(bhs + 36) != task.data_sn:", "elif False:", "data_in"),
+    _hostile("Data-In: offset", ANSWERS, "elif offset != task.in_done and length:", "elif False:", "data_in"),
     _hostile(
         "Data-In: length",
-        ENGINE,
+        ANSWERS,
         "elif <uint64_t>task.in_done + length > task.in_len:",
         "elif <uint64_t>length > task.in_len:",
         "data_in",
     ),
     _hostile(
         "Data-In: on a write",
-        ENGINE,
-        "        elif task.in_len == 0:\n            self.fail(DATA_NOT_WANTED",
-        "        elif False:\n            self.fail(DATA_NOT_WANTED",
+        ANSWERS,
+        "    elif task.in_len == 0:\n        fail(self, DATA_NOT_WANTED",
+        "    elif False:\n        fail(self, DATA_NOT_WANTED",
         "data_in",
     ),
     _hostile(
         "Data-In: status without F",
-        ENGINE,
+        ANSWERS,
         "elif bhs[1] & 1 and (not bhs[1] & 0x80 or bhs[3] & ~0x14):",
         "elif bhs[1] & 1 and (bhs[3] & ~0x14):",
         "data_in",
     ),
     _hostile(
-        "header digest", ENGINE, "            if crc != get_digest(bhs + BHS):", "            if crc != crc:", "data_in"
+        "header digest", RECEIVING, "        if crc != get_digest(bhs + BHS):", "        if crc != crc:", "data_in"
     ),
-    _hostile("segment too long", ENGINE, "        if length > self.max_recv:", "        if False:", "data_in", "text"),
-    _hostile("AHS of a response", ENGINE, "        if bhs[4]:\n", "        if False:\n", "data_in", "numbers"),
+    _hostile("segment too long", RECEIVING, "    if length > self.max_recv:", "    if False:", "data_in", "text"),
+    _hostile("AHS of a response", RECEIVING, "    if bhs[4]:\n", "    if False:\n", "data_in", "numbers"),
     _hostile(
-        "StatSN", ENGINE, "        if stat_sn != self.exp_stat_sn:", "        if False:", "data_in", "numbers", "r2t"
+        "StatSN", ANSWERS, "    if stat_sn != self.exp_stat_sn:", "    if False:", "data_in", "numbers", "r2t"
     ),
     _hostile(
         "short read",
-        ENGINE,
-        "                if missing and not task.underflow:",
-        "                if False:",
+        ANSWERS,
+        "            if missing and not task.underflow:",
+        "            if False:",
         "data_in",
         "status",
     ),
     _hostile(
         "short write",
-        ENGINE,
-        "                if not task.underflow or task.residual < missing:",
-        "                if False:",
+        ANSWERS,
+        "            if not task.underflow or task.residual < missing:",
+        "            if False:",
         "r2t",
         "status",
     ),
-    _hostile("R2T: R2TSN", ENGINE, "        elif get32(bhs + 36) != task.r2t_sn:", "        elif False:", "r2t"),
-    _hostile("R2T: range", ENGINE, "length == 0 or offset < task.r2t_next or ", "length == 0 or ", "r2t"),
-    _hostile("R2T: burst", ENGINE, "        elif length > self.max_burst:", "        elif False:", "r2t"),
-    _hostile("R2T: too many", ENGINE, "        elif task.r2t_count >= self.max_r2t:", "        elif False:", "r2t"),
+    _hostile("R2T: R2TSN", ANSWERS, "    elif get32(bhs + 36) != task.r2t_sn:", "    elif False:", "r2t"),
+    _hostile("R2T: range", ANSWERS, "length == 0 or offset < task.r2t_next or ", "length == 0 or ", "r2t"),
+    _hostile("R2T: burst", ANSWERS, "    elif length > self.max_burst:", "    elif False:", "r2t"),
+    _hostile("R2T: too many", ANSWERS, "    elif task.r2t_count >= self.max_r2t:", "    elif False:", "r2t"),
     _hostile(
         "R2T: on a read",
-        ENGINE,
-        "        elif task.out_len == 0:\n            self.fail(R2T_NOT_WANTED",
-        "        elif False:\n            self.fail(R2T_NOT_WANTED",
+        ANSWERS,
+        "    elif task.out_len == 0:\n        fail(self, R2T_NOT_WANTED",
+        "    elif False:\n        fail(self, R2T_NOT_WANTED",
         "r2t",
     ),
     _hostile(
         "R2T: reserved tag",
-        ENGINE,
-        "        elif get32(bhs + 20) == RESERVED:\n            self.fail(R2T_TAG",
-        "        elif False:\n            self.fail(R2T_TAG",
+        ANSWERS,
+        "    elif get32(bhs + 20) == RESERVED:\n        fail(self, R2T_TAG",
+        "    elif False:\n        fail(self, R2T_TAG",
         "r2t",
     ),
     Mutant(  # a target that says so still answers the tests' few commands: only the engine's own numbers show it
         "a window that cannot be",
-        ENGINE,
+        ANSWERS,
         (("if not serial_before(max_cmd_sn, get32(self.bhs + 28) - 1) and ", "if "),),
         ("tests/engine/test_window.py",),
     ),
     Mutant(  # callers take events as they come, so that a flood on the wire ends by what it says
         "flood of events",
-        ENGINE,
-        (("        if self.event_count == MAX_EVENTS:", "        if False:"),),
+        ANSWERS,
+        (("    if self.event_count == MAX_EVENTS:", "    if False:"),),
         ("tests/engine/test_faults.py",),
     ),
     _hostile(
         "control answer of another kind",
-        ENGINE,
+        ANSWERS,
         "task == NULL or task.state != ACTIVE or task.control != opcode:",
         "task == NULL or task.state != ACTIVE:",
         "text",
@@ -438,20 +439,20 @@ def _loop(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
 
 
 LOOP = (  # an event loop that shares a session with threads
-    _loop("not woken at the end of an I/O", PUMP, "            swd_wake(waiter.wake_fd)", "            pass", _TURNS),
+    _loop("not woken at the end of an I/O", PUMP, "        swd_wake(waiter.wake_fd)", "        pass", _TURNS),
     _loop("woken once only", QUEUE, "            self.me.told = False\n", "", _TURNS),
     _loop("descriptor 0", PUMP, "if not waiter.looped:", "if waiter.wake_fd == 0:", _TURNS),
     _loop(
         "what a receive asks for is not sent",
         PUMP,
-        "        elif self.waiters != NULL and self.engine.fault_code == OK:",
-        "        elif False:",
+        "    elif self.waiters != NULL and self.engine.fault_code == OK:",
+        "    elif False:",
         _TURNS,
     ),
     _loop(
-        "no wake-up for room in the socket", PUMP, "            if self.blocked:\n", "            if False:\n", _TURNS
+        "no wake-up for room in the socket", PUMP, "        if self.blocked:\n", "        if False:\n", _TURNS
     ),
-    _loop("what the loop receives is not acted on", QUEUE, "pump.pass_role()  #", "pass  #", _TURNS),
+    _loop("what the loop receives is not acted on", QUEUE, "pass_role(pump)  #", "pass  #", _TURNS),
     _loop(
         "drop leaves the task its buffer",
         QUEUE,
@@ -500,7 +501,7 @@ LOOP = (  # an event loop that shares a session with threads
         "                    entry.future.set_exception(error)\n                break\n",
         _TURNS,
     ),
-    _loop("fork", QUEUE, "        self.pump.check()\n", "", _TROUBLE),
+    _loop("fork", QUEUE, "        check_pump(self.pump)\n", "", _TROUBLE),
     _loop("cancel does not drop", LOOPQUEUE, "            self.queue.drop(one)\n", "            pass\n", _TROUBLE),
     _loop(
         "a new connection is not watched",

@@ -29,6 +29,7 @@ from mutant_rows import MUTANTS, Mutant
 
 PATIENCE = 600  # seconds for a build or a run
 PATIENCE_OF_A_TEST = 60  # seconds: what hangs has been found
+COMPILED = (".pyx", ".pxi")
 MEMORY = 4 << 30  # bytes of address space: so has what eats all of it
 
 
@@ -96,7 +97,7 @@ def planted(tree: Path, mutant: Mutant, text: str) -> tuple[bool, str]:
     """The verdict on the copy with one file changed; the file is put back."""
     place = tree / mutant.file
     sound = place.read_text()
-    compiled = place.suffix == ".pyx"
+    compiled = place.suffix in COMPILED
     place.write_text(text)
     try:
         if compiled:
@@ -110,7 +111,7 @@ def planted(tree: Path, mutant: Mutant, text: str) -> tuple[bool, str]:
 
 def main() -> int:
     wanted = [mutant for mutant in MUTANTS if all(word in f"{mutant.name} {mutant.file}" for word in sys.argv[1:])]
-    compiled = [mutant for mutant in wanted if mutant.file.endswith(".pyx")]
+    compiled = [mutant for mutant in wanted if mutant.file.endswith(COMPILED)]
     survivors = 0
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     with tempfile.TemporaryDirectory(prefix="swd-mutants-") as folder:

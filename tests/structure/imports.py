@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads which module of swd names which: the imports of .py files, the cimports of .pyx and .pxd files, and module
-paths in strings (tables name the modules that they load late)."""
+"""Reads which module of swd names which: the imports of .py files, the cimports of .pyx and .pxd files and of the .pxi
+files that they include, and module paths in strings (tables name the modules that they load late)."""
 
 from __future__ import annotations
 
@@ -39,9 +39,18 @@ def modules(top: Path) -> dict[str, Path]:
 
 def read(top: Path) -> list[Import]:
     """All imports between modules of swd, and of anything else. A string counts when it is the path of a module."""
-    paths = {path for suffix in ("py", "pyx", "pxd") for path in (top / "swd").rglob(f"*.{suffix}")}
+    paths = {path for suffix in ("py", "pyx", "pxd", "pxi") for path in (top / "swd").rglob(f"*.{suffix}")}
     known = modules(top).keys()
-    return [found for path in sorted(paths) for found in _of_file(path, module_name(path, top), known)]
+    return [found for path in sorted(paths) for found in _of_file(path, module_name(home(path), top), known)]
+
+
+def home(path: Path) -> Path:
+    """The file whose module `path` belongs to: the .pyx that includes it, for a .pxi; else itself."""
+    if path.suffix != ".pxi":
+        return path
+    homes = [pyx for pyx in path.parent.glob("*.pyx") if f'include "{path.name}"\n' in pyx.read_text()]
+    assert len(homes) == 1, f"{path} is included by {len(homes)} files, not by one"
+    return homes[0]
 
 
 def _of_file(path: Path, importer: str, known: Collection[str]) -> Iterator[Import]:

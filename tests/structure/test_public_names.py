@@ -161,7 +161,13 @@ def defined(module: ModuleType) -> dict[str, set[str]]:
         for name, value in vars(module).items()
         if name in public(vars(module)) and (getattr(value, "__module__", None) == module.__name__ or name.isupper())
     }
-    return {name: public(vars(value)) if inspect.isclass(value) else set() for name, value in own.items()}
+    return {name: public(members(value)) if inspect.isclass(value) else set() for name, value in own.items()}
+
+
+def members(cls: type) -> set[str]:
+    """What a class has, private bases of its module included: those only divide it among files."""
+    bases = (base for base in cls.__mro__ if base.__module__ == cls.__module__)
+    return {name for base in bases if base is cls or base.__name__.startswith("_") for name in vars(base)}
 
 
 @pytest.mark.parametrize("name", stubs())

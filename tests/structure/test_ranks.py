@@ -25,7 +25,7 @@ RANKS = (
     (
         1,
         *("swd._asyncread", "swd._asyncqueue", "swd._straight", "swd._fastpath", "swd._engine", "swd._crc32c"),
-        *("swd._wire", "swd._serial", "swd._sys"),
+        *("swd._task", "swd._watch", "swd._wire", "swd._serial", "swd._sys"),
     ),
     (0, "swd.proto"),
     (0, "swd.messages"),
@@ -115,6 +115,13 @@ def test_an_upward_import_is_found(tmp_path: Path, path: str, text: str, named: 
     found = faults(tmp_path)
     assert len(found) == 1
     assert named in found[0]
+
+
+def test_an_included_file_belongs_to_its_module(tmp_path: Path) -> None:
+    (tmp_path / "swd").mkdir()
+    (tmp_path / "swd/_engine.pyx").write_text('include "_engine_part.pxi"\n')
+    (tmp_path / "swd/_engine_part.pxi").write_text("from swd.scsi.sense cimport Sense\n")
+    assert [line.partition(" (")[0] for line in faults(tmp_path)] == ["swd/_engine_part.pxi:1: swd._engine"]
 
 
 @pytest.mark.parametrize(

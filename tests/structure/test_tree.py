@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = {".py", ".pyi", ".pyx", ".pxd", ".c", ".h", ".sh"}
+CODE = {".py", ".pyi", ".pyx", ".pxd", ".pxi", ".c", ".h", ".sh"}
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
 # Written apart, so that this file does not hold what it looks for.

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many I/Os in one call, the queue kept full without the GIL; and how many answers one receive of a batch should
+bring. A part of `_fastpath.pyx`.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from swd._engine cimport completion, death, release, start, unsolicited_most
+from swd._sys cimport pthread_mutex_lock, pthread_mutex_unlock, swd_now
+from swd._task cimport ACTIVE, BHS, DONE, FREE, MAX_SLOTS, Task
+
+from swd.errors import DeadlineExceeded
+
+cdef enum:
+    MOST_LOW_WATER = 1 << 16    # half of the engine's ring
+    ODD_LIMIT = 64              # odd completions that a batch keeps before it hands them to Python
+
+
+cdef void harvest(_Core self, Waiter *me, Batch *batch) noexcept nogil:
+    cdef Task *task
+    while me.done != NULL:
+        task = me.done
+        me.done = task.next
+        if task.plain:
+            release(self.engine, task)
+        else:
+            task.waiter = NULL
+            task.next = batch.odd
+            batch.odd = task
+            batch.odd_count += 1
+
+
+cdef void refill(_Core self, Waiter *me, Batch *batch, double now) noexcept nogil:
+    cdef uint8_t cdb[16]
+    cdef uint8_t *place
+    cdef Task *task
+    while batch.next < batch.count and me.pending < batch.queue_depth:
+        read_or_write(cdb, batch.write, <uint64_t>batch.lbas[batch.next], batch.blocks)
+        place = batch.buffer + batch.next * batch.size
+        if batch.write:
+            task = start(self.engine, batch.lun, cdb, place, batch.size, NULL, 0, batch.timeout, now)
+        else:
+            task = start(self.engine, batch.lun, cdb, NULL, 0, place, batch.size, batch.timeout, now)
+        if task == NULL:
+            return
+        task.waiter = me
+        task.tag = batch.next
+        batch.next += 1
+        me.pending += 1
+
+
+cdef uint32_t worth_waiting_for(_Core self, Waiter *me, Batch *batch) noexcept nogil:
+    """The bytes that one receive of this batch should bring: those of half of the answers that are due, where the
+    target sends them one by one; 0 for any.
+
+    Only while nobody else is on this session, whose answer would wait with ours, and where no R2T is due.
+    """
+    cdef uint64_t answer = BHS if batch.write else BHS + batch.size
+    me.drip = <uint32_t>min(answer * (me.pending // 8 + 1), MOST_LOW_WATER // 2)
+    if self.drips < DRIPS or not self.coalesces or me.pending < 4:
+        return 0
+    if self.waiters != me or me.next != NULL or (batch.write and batch.size > unsolicited_most(self.engine)):
+        return 0
+    return <uint32_t>min(answer * (me.pending // 2), MOST_LOW_WATER)
+
+
+cdef int run_batch(_Core self, Waiter *me, Batch *batch) noexcept nogil:
+    """Keeps the queue full until all I/Os have ended, or something wants the GIL."""
+    cdef int ended = keep_full(self, me, batch)
+    me.low_water = 0
+    if self.low_water != 1 and not self.reading and self.fd >= 0:
+        set_low_water(self, 1)
+    return ended
+
+
+cdef int keep_full(_Core self, Waiter *me, Batch *batch) noexcept nogil:
+    cdef double now = swd_now()
+    cdef double look_at = now + SLICE
+    while True:
+        harvest(self, me, batch)
+        if batch.next == batch.count and me.pending == 0:
+            return COMPLETE
+        if is_dead_for(self, me):
+            return DEAD
+        if wants_look(self) or batch.odd_count >= ODD_LIMIT or now >= look_at:
+            return LOOK
+        if me.pending <= me.low:
+            refill(self, me, batch, now)
+        if batch.next == batch.count:
+            me.low = 0
+        me.low_water = worth_waiting_for(self, me, batch)
+        if not turn(self, me, now, SLICE):
+            return LOOK
+        now = swd_now()
+
+
+cdef double first_deadline(_Core self, Waiter *me, uint32_t *itt) noexcept nogil:
+    cdef int slot
+    cdef double first = swd_now() + 1
+    for slot in range(self.engine.slots):
+        if self.engine.tasks[slot].waiter == <void *>me and self.engine.tasks[slot].state not in (FREE, DONE):
+            if self.engine.tasks[slot].deadline < first:
+                first = self.engine.tasks[slot].deadline
+                itt[0] = self.engine.tasks[slot].itt
+    return first
+
+
+cdef tuple tags_of(_Core self, Waiter *me):
+    """The tags of a waiter's commands that the target knows and has not answered."""
+    cdef uint32_t tags[MAX_SLOTS]
+    cdef int count = 0
+    cdef int slot
+    with nogil:
+        pthread_mutex_lock(&self.lock)
+        for slot in range(self.engine.slots):
+            if self.engine.tasks[slot].waiter == <void *>me and self.engine.tasks[slot].state == ACTIVE:
+                tags[count] = self.engine.tasks[slot].itt
+                count += 1
+        pthread_mutex_unlock(&self.lock)
+    return tuple([tags[slot] for slot in range(count)])
+
+
+cdef list odd_ones(_Core self, Batch *batch):
+    """The (index, Completion) of I/Os that did not end plainly GOOD; they stay in the list until `drop_odd`."""
+    cdef Task *task = batch.odd
+    found = []
+    while task != NULL:
+        found.append((task.tag, completion(self.engine, task)))
+        task = task.next
+    return found
+
+
+cdef void drop_odd(_Core self, Batch *batch) noexcept nogil:
+    cdef Task *task
+    while batch.odd != NULL:
+        task = batch.odd
+        batch.odd = task.next
+        release(self.engine, task)
+    batch.odd_count = 0
+
+cdef list pump_batch(_Core self, Batch *batch):
+    cdef Waiter me
+    cdef int ended
+    cdef double deadline
+    cdef uint32_t itt = NO_TAG
+    odd = []
+    with nogil:
+        pthread_mutex_lock(&self.lock)
+        join(self, &me)
+        me.low = batch.queue_depth // 2 if batch.size >= self.half_refill else batch.queue_depth - 1
+        ended = run_batch(self, &me, batch)
+        pthread_mutex_unlock(&self.lock)
+    try:
+        while ended == LOOK:
+            odd += odd_ones(self, batch)
+            with nogil:
+                pthread_mutex_lock(&self.lock)
+                drop_odd(self, batch)
+                deadline = first_deadline(self, &me, &itt)
+                pthread_mutex_unlock(&self.lock)
+            look(self, deadline, batch.timeout, itt)
+            with nogil:
+                pthread_mutex_lock(&self.lock)
+                ended = run_batch(self, &me, batch)
+                pthread_mutex_unlock(&self.lock)
+        if ended == DEAD:
+            raise death(self.engine)
+        return odd + odd_ones(self, batch)
+    except DeadlineExceeded as error:
+        error.tags = tags_of(self, &me)
+        raise
+    finally:
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            drop_odd(self, batch)
+            leave(self, &me)
+            pthread_mutex_unlock(&self.lock)

@@ -175,6 +175,36 @@ def test_an_ordered_command_does_not_reach_back(first: RawInitiator) -> None:
     assert first.run(read_10(0, 128), expect=65536).data == bytes(65536)
 
 
+def test_a_reservation_of_another_session_holds(first: RawInitiator, second: RawInitiator) -> None:
+    """EXCLUSIVE ACCESS, taken and given back while the other session is busy (SPC-4 5.12)."""
+
+    def persistent(action: int, *, key: int = 0, new_key: int = 0) -> int:
+        parameters = key.to_bytes(8, "big") + new_key.to_bytes(8, "big") + bytes(8)
+        return second.run(bytes([0x5F, action, 3, 0, 0, 0, 0, 0, 24, 0]), data=parameters).status
+
+    assert write(first, 0, BLOCK) == (0, None)
+    assert persistent(0, new_key=7) == 0
+    assert write(first, 0, BLOCK) == (0, None)
+    assert persistent(1, key=7) == 0
+    assert write(first, 0, BLOCK) == (0x18, None)
+    assert first.run(read_10(0, 1), expect=512).status == 0x18
+    assert write(second, 0, BLOCK) == (0, None)
+    assert persistent(2, key=7) == 0
+    assert write(first, 0, BLOCK) == (0, None)
+
+
+def test_write_protection_by_an_initiator_holds(first: RawInitiator, second: RawInitiator) -> None:
+    """SWP of the control mode page, set by one session and reported to the other (SPC-4 7.5.8)."""
+    before = second.run(bytes([0x1A, 8, 0x0A, 0, 255, 0]), expect=255).data
+    page = bytearray(before[4:])
+    page[4] |= 0x08
+    assert write(first, 0, BLOCK) == (0, None)
+    assert second.run(bytes([0x15, 0x10, 0, 0, 4 + len(page), 0]), data=bytes(4) + bytes(page)).status == 0
+    assert write(first, 0, BLOCK) == (2, (6, 0x2A, 1))
+    assert write(first, 0, BLOCK) == (2, (7, 0x27, 0))
+    assert first.run(read_10(0, 1), expect=512).data == BLOCK
+
+
 def test_a_fault_plan_keeps_a_connection_in_python(disk: Lun) -> None:
     with TargetServer([TargetConfig(NAME, {0: disk})], faults=Plan()) as server, RawInitiator(server.portal) as raw:
         raw.login(NAME)

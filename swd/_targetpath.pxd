@@ -96,6 +96,7 @@ cdef class TargetPath:
     cdef bint spinning          # the peer's packets come in on another CPU
     # what was agreed
     cdef bint header_digest, data_digest, initial_r2t, immediate_data, many_r2t
+    cdef uint64_t high_water, early
     cdef uint32_t segment, burst, first_burst, max_r2t, max_segment, depth
     cdef swd_crc_update crc
     cdef swd_crc_copy crc_copy

@@ -39,9 +39,11 @@ cdef enum:
     MAX_AHS = 1020
     RING = 262144               # bytes that one receive brings at most
     BIG = 131072                # from a data segment of this size on, the next header is received alone
-    HIGH_WATER = 8388608        # unsent bytes beyond which no request is taken up
+    HIGH_WATER = 8388608        # unsent bytes beyond which no request is taken up,
+    HIGH_WATER_COPIED = 1048576  # where reads are copied: they should still be in a cache when they are sent
     LOOK = 16                   # receives after which it is asked anew where packets come in
-    EARLY = 524288              # queued bytes that are sent before the rest of what came is looked at
+    EARLY = 524288              # queued bytes that are sent before the rest of what came is looked at,
+    EARLY_COPIED = 131072       # where reads are copied
     NO_TAG = 0xFFFFFFFF
     MAX_WRITES = 1024
 
@@ -184,6 +186,8 @@ cdef class TargetPath:
         self.crc = active_kernel().update
         self.crc_copy = active_kernel().copy
         self.header_digest, self.data_digest = agreed.header_digest, agreed.data_digest
+        self.high_water = HIGH_WATER_COPIED if self.data_digest else HIGH_WATER
+        self.early = EARLY_COPIED if self.data_digest else EARLY
         self.segment, self.burst = agreed.max_recv_data_segment_length, agreed.max_burst_length
         self.first_burst = agreed.first_burst_length
         self.initial_r2t, self.immediate_data = agreed.initial_r2t, agreed.immediate_data
@@ -514,13 +518,13 @@ cdef class TargetPath:
         while True:
             if self.in_body:
                 code = self.take_body()
-            elif self.queue.bytes > HIGH_WATER:
+            elif self.queue.bytes > self.high_water:
                 return FULL
             else:
                 code = self.take_header()
             if code != NEXT:
                 return code
-            if self.queue.bytes >= EARLY and not self.blocked:
+            if self.queue.bytes >= self.early and not self.blocked:
                 self.send()
 
     cdef int take_header(self) noexcept nogil:

@@ -579,7 +579,7 @@ TARGET = (
     ),
     _target(
         "no high water",
-        "            elif self.queue.bytes > HIGH_WATER:\n                return FULL\n",
+        "            elif self.queue.bytes > self.high_water:\n                return FULL\n",
         "",
         "peers",
     ),

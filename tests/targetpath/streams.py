@@ -247,5 +247,5 @@ class Stream:
         )  # fmt: skip
         again = self.command(cdb, lun, length, read=True, cmd_sn=first)
         far = self.command(cdb, lun, length, read=True, cmd_sn=first + 5000)
-        used = self.command(cdb, lun, length, read=True, itt=next(iter(self.open), 0xAAAA))
+        used = self.command(cdb, lun, length, read=True, itt=self.asked[0].itt if self.asked else 0xAAAA)
         return early + self.read() + late + again + far + self.pack(plain, ahs=bytes(8)) + used

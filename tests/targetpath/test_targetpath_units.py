@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import select
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -153,26 +155,25 @@ def test_provisioning_follows_what_was_written(first: RawInitiator) -> None:
     assert mapped(4000)
 
 
-def test_an_ordered_command_does_not_reach_back(first: RawInitiator) -> None:
-    """What a read before it has queued is not changed by an ORDERED write behind it, both in one segment."""
-    assert write(first, 0, BLOCK * 128) == (0, None)
-    commands = b""
-    for tag in range(8):
-        commands += pdu.ScsiCommand(
-            itt=tag, cdb=read_10(0, 128).ljust(16, b"\0"), cmd_sn=first.cmd_sn, read=True,
-            expected_data_transfer_length=65536,
-        ).pack()  # fmt: skip
-        first.cmd_sn += 1
-    commands += pdu.ScsiCommand(
-        itt=99, cdb=write_10(0, 128).ljust(16, b"\0"), cmd_sn=first.cmd_sn, write=True, attributes=2,
-        expected_data_transfer_length=65536, data_segment_length=65536,
-    ).pack()  # fmt: skip
-    first.cmd_sn += 1
-    first.sock.sendall(commands + bytes(65536))
-    for tag in range(8):
-        assert first.finish(tag).data == BLOCK * 128
-    assert first.finish(99).status == 0
-    assert first.run(read_10(0, 128), expect=65536).data == bytes(65536)
+def test_an_ordered_command_does_not_reach_back(server: TargetServer, disk: Lun) -> None:
+    """What reads before it have queued, and the peer has not taken, is not changed by an ORDERED write behind them."""
+    old, new = b"o" * (2 << 20), b"n" * 65536
+    disk.medium.write(0, old)
+    with RawInitiator(server.portal) as raw:
+        raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+        raw.login(NAME)
+        raw.ready()
+        tags = [raw.command(read_10(0, 4096), expect=len(old)) for _ in range(3)]
+        ordered = pdu.ScsiCommand(
+            itt=99, cdb=write_10(0, 128).ljust(16, b"\0"), cmd_sn=raw.cmd_sn, write=True, attributes=2,
+            expected_data_transfer_length=len(new),
+        )  # fmt: skip
+        raw.send(ordered, new)
+        while bytes(disk.medium.read(0, 1)) != b"n":
+            select.select([], [], [], 0.01)
+        for tag in tags:
+            assert raw.finish(tag).data == old
+        assert raw.finish(99).status == 0
 
 
 def test_a_reservation_of_another_session_holds(first: RawInitiator, second: RawInitiator) -> None:

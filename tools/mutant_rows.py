@@ -570,7 +570,7 @@ TARGET = (
     _target("writes do not narrow the window", " - self.open_count - self.others - 1", " - 1", "equality"),
     _target("gaps in CmdSN", "get32(bhs + 24) != self.exp_cmd_sn or ", "", "equality"),
     _target("held commands forgotten", "or self.others or self.held ", "or self.others ", "equality"),
-    _target("tags in use", "itt == NO_TAG or self.find(itt) != NULL", "itt == NO_TAG", "equality"),
+    _target("tags in use", "itt == NO_TAG or self.find(itt) != NULL", "itt == NO_TAG", "units"),
     _target(
         "ORDERED makes no difference",
         "                swd_queue_own(&self.queue)\n",

@@ -137,6 +137,22 @@ def test_a_write_aborted_within_a_data_segment_writes_no_more(first: RawInitiato
     assert found[40000:] == bytes(len(data) - 40000)
 
 
+def test_the_tag_of_an_open_write_is_in_use(first: RawInitiator) -> None:
+    tag = first.command(write_10(0, 8), expect=4096, write=True)
+    r2t = first.receive().header
+    assert isinstance(r2t, pdu.R2T)
+    read = pdu.ScsiCommand(
+        itt=tag, cdb=read_10(0, 8).ljust(16, b"\0"), cmd_sn=first.cmd_sn, read=True, expected_data_transfer_length=4096
+    )
+    first.cmd_sn += 1
+    first.send(read)
+    answer = first.receive().header
+    assert isinstance(answer, pdu.Reject)
+    assert answer.reason == 0x07  # TASK IN PROGRESS (RFC 7143 11.17.1)
+    first.send(pdu.DataOut(itt=tag, ttt=r2t.ttt), BLOCK * 8)
+    assert first.finish(tag).status == 0
+
+
 def test_provisioning_follows_what_was_written(first: RawInitiator) -> None:
     """GET LBA STATUS (SBC-3 5.6) after writes, UNMAP, and writes again."""
 

@@ -4,10 +4,7 @@
 Each goal is a few measures; each measure has a floor ("must") and what is wanted ("stretch"). A ratio is the median
 over the rounds of swd's figure against the peer's of the same round. A goal is met when all its measures are.
 
-Goal 12, what Python costs a call, is the median over the rounds of (CPU of a `pread_into` at queue depth 1) less (CPU
-of an I/O of a `read_many` at queue depth 1) on the same target: the kernel's and the engine's work is the same in both,
-and what remains is the layers of Python and the crossing into C. Where the target has a core of its own, idle wake-ups
-drown it, so it is judged on the same core.
+Goal 12, what Python costs a call, is measured by bench/overhead.py, on one core.
 """
 
 from __future__ import annotations
@@ -120,9 +117,8 @@ def _own(figures: Figures, shape: tuple[int, bool], depth: int, must: float, str
     return Measure(f"CPU an I/O with both digests to without, {word}", must, stretch, False, value)
 
 
-def _python(figures: Figures) -> list[Measure]:
-    sync, batch = (figures.all(READ4, 1, f"swd {way}", "cpu_us") for way in ("sync", "batch"))
-    value = _median(a - b for a, b in zip(sync, batch, strict=True)) if sync and batch else None
+def _python(results: dict[str, Any]) -> list[Measure]:
+    value = _median(results.get("python_us", ()))
     return [Measure("CPU of a call beyond that of an I/O in a batch, QD 1", 0.3, 0.12, False, value, "us")]
 
 
@@ -218,7 +214,7 @@ GOALS: tuple[tuple[int, str, str, Maker], ...] = (
             *against(f, READ4, 128, "swd uvloop", PERF, (None, None), (5, None)),
         ],
     ),
-    (12, "what Python costs a call", SAME, lambda f, _: _python(f)),
+    (12, "what Python costs a call", SAME, lambda _, results: _python(results)),
     (
         13,
         "tgtd: 4 KiB reads, QD 32",

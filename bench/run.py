@@ -126,7 +126,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         answer = inside({**order, "mode": kind, "pins": usable(pins), "congestion": congestion}, namespace)
         results["tables"].append({key: answer[key] for key in ("congestion", "rows", "targets", "stalls")})
         if number == 0:
-            results["strace"] = answer["strace"]
+            results |= {"strace": answer["strace"], "python_us": answer["python_us"]}
     told("CRC32C and starting")
     quick = arguments.mode == "quick"
     hot = crc.called(0.01, crc.SIZES[:-1]) if quick else crc.called(0.5)

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from overhead import python_us
 from peers import Runners, Sample
 from shapes import APART, EMBEDDED, PERF, QEMU, SAME, SPINNING, TGTD, Cell, cells
 from straced import calls_per_io
@@ -84,13 +85,21 @@ def measure(order: dict[str, Any]) -> dict[str, Any]:
                         samples.setdefault((cell.key, name), []).append(took)
             runners.close()
         traced = strace_check(running[EMBEDDED]) if "strace" in order else {}
+        python = python_cost(running[EMBEDDED], order) if "strace" in order else []
         for cell in todo:
             for name in cell.runners:
                 if name not in absent:
                     known = terms[cell.target] if name in (PERF, QEMU) else {}
                     rows.append(row(cell, name, samples[cell.key, name], known))
     about = {name: served.about for name, served in running.items()}
-    return {"rows": rows, "strace": traced, "stalls": stalls, "targets": about}
+    return {"rows": rows, "strace": traced, "python_us": python, "stalls": stalls, "targets": about}
+
+
+def python_cost(served: Served, order: dict[str, Any]) -> list[float]:
+    """Microseconds a call, one figure a round, with both ends on one core."""
+    move(served.pid, cores()[0])
+    move(os.getpid(), cores()[0])
+    return [python_us(served, order["seconds"]) for _ in range(order["repeats"])]
 
 
 def strace_check(served: Served) -> dict[str, float]:

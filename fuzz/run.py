@@ -51,7 +51,9 @@ def atheris() -> None:
         metadata.distribution("atheris")
     except metadata.PackageNotFoundError:
         wanted = [line.partition(";")[0] for line in metadata.requires("iscsi-swd") or [] if 'extra == "fuzz"' in line]
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)
+        done = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--only-binary=:all:", *wanted])
+        if done.returncode:
+            sys.exit(f"fuzz: {' '.join(wanted)} cannot be had for this Python and machine: take another (PYTHON=...)")
 
 
 def command(target: Target, build: Path | None) -> tuple[list[str], dict[str, str], str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import select
 import socket
 import struct
 import threading
@@ -63,8 +64,8 @@ class _Link:
     def _guarded(self, way: Callable[[], None]) -> None:
         try:
             way()
-        except OSError:
-            pass
+        except (OSError, ValueError):
+            pass  # either end is gone, or its socket was closed under our hands
         finally:
             self.drop()
 
@@ -118,11 +119,21 @@ class _Link:
         data = bytearray(count)
         view = memoryview(data)
         while view:
+            self._await(sock)
             taken = sock.recv_into(view)
             if not taken:
                 raise ConnectionResetError
             view = view[taken:]
         return bytes(data)
+
+    def _await(self, sock: socket.socket) -> None:
+        """Until there is something to read. Not in `recv`: a socket that a thread waits in is not reset by `close`."""
+        while not self._over.is_set():
+            waiter = select.poll()
+            waiter.register(sock, select.POLLIN)
+            if waiter.poll(20):
+                return
+        raise ConnectionResetError
 
     # --- what the outbox asks ----------------------------------------------------------------------------------------
 
@@ -153,6 +164,7 @@ class _Link:
             return
         if how == "reset":
             self._initiator.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._over.set()
             self._initiator.close()
         else:
             self._flush()

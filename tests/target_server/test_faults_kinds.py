@@ -6,10 +6,11 @@ either goes on with the right data or ends with the right error, after which the
 from __future__ import annotations
 
 import errno
+import random
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import pytest
 from raw_initiator import RawInitiator, read_10
 
 import swd
-from swd.errors import SwdError
+from swd.errors import ProtocolViolation, SwdError
 from swd.proto import pdu
 from swd.target import Limits, Lun, RamMedium, TargetConfig, TargetServer
 from swd.target.faults import KINDS, Fault, Plan
@@ -339,3 +340,25 @@ def test_a_target_without_a_plan_takes_one_from_the_next_connection_on() -> None
         with closing(opened(server)) as disk, pytest.raises(SwdError):
             work(disk)
         assert server.statistics["faults"] == {"reservation_conflict": 1}
+
+
+def test_no_bytes_of_an_initiator_upset_a_target_under_a_plan() -> None:
+    """Random headers, of all opcodes and of none, in login and after it; the next session is served all the same."""
+    dice = random.Random(7)
+    every = [Fault("delay", pdu="NOP_IN", seconds=0.001), Fault("busy", command="READ", lba="0-", chance=0.5)]
+    with serving() as server:
+        for number in range(80):
+            server.set_plan(Plan(every, seed=number))
+            with RawInitiator(server.portal) as raw:
+                if number % 2:
+                    raw.login(NAME)
+                header = bytearray(dice.randbytes(48))
+                header[0] = dice.choice([*range(0x20), 0x3E, header[0]]) | dice.choice((0, 0x40))
+                header[4], header[5:8] = 0, bytes([0, 0, dice.choice((0, 4, 48))])
+                raw.sock.sendall(bytes(header) + dice.randbytes(header[7]))
+                raw.sock.settimeout(0.01)
+                with suppress(OSError, EOFError, ProtocolViolation, ValueError):
+                    raw.receive()
+        server.set_plan(Plan())
+        with closing(opened(server)) as disk:
+            work(disk)

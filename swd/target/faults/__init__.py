@@ -9,8 +9,8 @@
         print(server.statistics["faults"])                # {"reset": 1, "busy": 4}
 
 `kinds` is the table of what can go wrong, `conditions` says when, `plan` reads and checks, `injector` decides whose
-turn it is. `connection`, `sending`, `answers`, `session`, `requests` and `login_faults` do it. For people:
-`docs/faults.md`.
+turn it is; `judge` knows what each PDU of a connection is. `connection`, `sending`, `answers`, `session`, `requests`
+and `login_faults` do it. For people: `docs/faults.md`.
 """
 
 from __future__ import annotations

@@ -583,8 +583,6 @@ cdef class TargetPath:
         self.header_checked = False
         if verdict == ODD:
             memcpy(self.bhs, bhs, BHS)
-            if bhs[0] & 0x3F == COMMAND and bhs[1] & 0x07 > 1:
-                swd_queue_own(&self.queue)
             return ODD
         self.refuse(self.find(get32(bhs + 16)), verdict - REFUSED)
         return NEXT

@@ -10,7 +10,7 @@ from typing import NamedTuple
 TASKS, ANSWERS = "swd/_engine_tasks.pxi", "swd/_engine_answers.pxi"
 RECEIVING, CHANGES = "swd/_engine_receiving.pxi", "swd/_engine_changes.pxi"
 PUMP, QUEUE, LOOPQUEUE = "swd/_fastpath_turns.pxi", "swd/_asyncqueue.pyx", "swd/iscsi/loopqueue.py"
-TARGETPATH, COMPILED = "swd/_targetpath.pyx", "swd/target/compiled.py"
+TARGETPATH, COMPILED, FRAMING = "swd/_targetpath.pyx", "swd/target/compiled.py", "swd/target/framing.py"
 LOGIN, CHAP, AUTH = "swd/proto/login.py", "swd/proto/chap.py", "swd/proto/authentication.py"
 TEXT, NEGOTIATE, KEYS = "swd/proto/text.py", "swd/proto/negotiate.py", "swd/proto/keys.py"
 NAMES, PORTAL, FSM = "swd/proto/names.py", "swd/proto/portal.py", "swd/proto/fsm.py"
@@ -571,12 +571,7 @@ TARGET = (
     _target("gaps in CmdSN", "get32(bhs + 24) != self.exp_cmd_sn or ", "", "equality"),
     _target("held commands forgotten", "or self.others or self.held ", "or self.others ", "equality"),
     _target("tags in use", "itt == NO_TAG or self.find(itt) != NULL", "itt == NO_TAG", "units"),
-    _target(
-        "ORDERED makes no difference",
-        "                swd_queue_own(&self.queue)\n",
-        "                pass\n",
-        "units",
-    ),
+    _target("ORDERED makes no difference", "self._queue.own()", "pass", "units", file=FRAMING),
     _target(
         "no high water",
         "            elif self.queue.bytes > self.high_water:\n                return FULL\n",

@@ -181,11 +181,11 @@ def test_an_ordered_command_does_not_reach_back(server: TargetServer, disk: Lun)
         raw.ready()
         tags = [raw.command(read_10(0, 4096), expect=len(old)) for _ in range(3)]
         ordered = pdu.ScsiCommand(
-            itt=99, cdb=write_10(0, 128).ljust(16, b"\0"), cmd_sn=raw.cmd_sn, write=True, attributes=2,
+            itt=99, cdb=write_10(4096 - 128, 128).ljust(16, b"\0"), cmd_sn=raw.cmd_sn, write=True, attributes=2,
             expected_data_transfer_length=len(new),
         )  # fmt: skip
         raw.send(ordered, new)
-        while bytes(disk.medium.read(0, 1)) != b"n":
+        while bytes(disk.medium.read(len(old) - 1, 1)) != b"n":
             select.select([], [], [], 0.01)
         for tag in tags:
             assert raw.finish(tag).data == old

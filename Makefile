@@ -27,7 +27,7 @@ help:
 	@echo 'make bench-micro             CRC, framing, window, text keys, login: one by one, by pytest-benchmark'
 	@echo 'make bench-instructions      instructions per I/O, by callgrind: ARGS="--way sync --write --digests --size 1M"'
 	@echo 'make pages                   write again the pages that are made from tables: docs/ioctl.md, docs/states.md, man/...'
-	@echo 'make conformance             all of iscsi-test-cu against the embedded target, on nine kinds of units; 5 minutes'
+	@echo 'make conformance             all of iscsi-test-cu against the embedded target, on many kinds of units; 5 minutes'
 	@echo 'make matrix | mutants        the interoperability table with 64 MiB a row | planted faults must be found'
 	@echo 'make soak | soak-control     as root: I/O under faults for ARGS="--seconds N --seed N" | lying targets are caught'
 	@echo 'make soak-plan               I/O under fault plans, every kind: ARGS="--faults N --seed N"'

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.libiscsi
 THIN, THICK = cu.UNITS[0], cu.UNITS[3]
 SPECIAL = [unit for unit in cu.UNITS if unit.suites and not unit.attended]
 SLEEPERS = ("ALL.Reserve6", "ALL.iSCSIcmdsn")  # seconds each, in which nothing happens
-QUICK = f"{cu.SANITIZE},ALL.CompareAndWrite,ALL.Inquiry,ALL.ReadCapacity16,ALL.Unmap,ALL.Write1*,ALL.WriteSame10"
+QUICK = "ALL.CompareAndWrite,ALL.Inquiry,ALL.ReadCapacity16,ALL.Unmap,ALL.Write1*,ALL.WriteSame10,ALL.iSCSIResiduals"
 
 
 def test_iscsi_test_cu_has_nothing_to_say_against_the_target() -> None:

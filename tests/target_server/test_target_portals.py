@@ -331,3 +331,42 @@ def test_logins_that_are_refused_are_no_sessions() -> None:
         with pytest.raises((LoginRefused, SwdError)):
             swd.connect(str(server.portal), TWO)
         assert server.sessions == []
+
+
+# What one session changes holds for the next command of another that is served by compiled code
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_a_session_in_full_swing_is_stopped_by_what_another_did(targets: int) -> None:
+    lun = Lun(RamMedium(SIZE), serial="shared")
+    configs = [TargetConfig(name, {0: lun}) for name in (ONE, TWO)[:targets]]
+    with ExitStack() as stack:
+        server = stack.enter_context(TargetServer(configs))
+        busy, other = (
+            stack.enter_context(RawInitiator(server.portal, isid=b"\x80\0\0\0\0" + port)) for port in (b"\1", b"\2")
+        )
+        for peer, config in ((busy, configs[0]), (other, configs[-1])):
+            peer.login(config.name)
+            peer.ready()
+
+        def goes(cdb: bytes, data: bytes = b"") -> int:
+            return busy.run(cdb, expect=0 if data else 512, data=data).status
+
+        for _ in range(3):
+            assert goes(read_10(0, 1)) == goes(write_10(0, 1), bytes(512)) == 0
+        mode = bytes(4) + b"\x0a\x0a\0\x10\x08" + bytes(7)
+        assert other.run(bytes([0x15, 0x10, 0, 0, len(mode), 0]), data=mode).status == 0
+        assert busy.run(read_10(0, 1), expect=512).sense == (6, 0x2A, 1)
+        assert busy.run(write_10(0, 1), data=bytes(512)).sense == (7, 0x27, 0)
+        assert goes(read_10(0, 1)) == 0
+        for cdb, data in (reserve_out(REGISTER, new=1), reserve_out(RESERVE, 1, kind=3)):
+            assert other.run(cdb, data=data).status == 0
+        assert goes(read_10(0, 1)) == goes(write_10(0, 1), bytes(512)) == 0x18
+        cdb, data = reserve_out(REGISTER, 1, 0)
+        assert other.run(cdb, data=data).status == 0
+        assert goes(read_10(0, 1)) == 0
+        assert other.run(bytes([0x16]) + bytes(5)).status == 0  # RESERVE(6), which ends with its session
+        assert goes(read_10(0, 1)) == 0x18
+        other.sock.shutdown(socket.SHUT_RDWR)
+        while goes(read_10(0, 1)) == 0x18:  # until the server has seen it
+            pass

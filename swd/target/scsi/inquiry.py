@@ -108,8 +108,9 @@ def _block_limits(unit: LogicalUnit, _portal_group: int) -> bytes:
 
 
 def _characteristics(unit: LogicalUnit, _portal_group: int) -> bytes:
-    """SBC-3 6.6.2: non-rotating; blocks may be read after an erasing SANITIZE (WABEREQ, WACEREQ 01b) that there is."""
-    return bytes([0, 1, 0, 0x50 if unit.thin else 0x10]) + bytes(56)
+    """SBC-3 6.6.2: non-rotating; blocks may be read after an erasing SANITIZE (WABEREQ, WACEREQ 01b), where there is
+    one."""
+    return bytes([0, 1, 0, 0x50 if unit.thin else 0x00]) + bytes(56)
 
 
 def _provisioning(unit: LogicalUnit, _portal_group: int) -> bytes:

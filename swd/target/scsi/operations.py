@@ -133,7 +133,7 @@ TABLE: dict[Key, Operation] = {
         "SANITIZE, BLOCK ERASE", sanitize.erase, "48 a2 00 00 00 00 00 ff ff 04", timeout=_LONG, offered=_thin,
     ),
     (0x48, 0x03): _writes(
-        "SANITIZE, CRYPTOGRAPHIC ERASE", sanitize.erase, "48 a3 00 00 00 00 00 ff ff 04", timeout=_LONG,
+        "SANITIZE, CRYPTOGRAPHIC ERASE", sanitize.erase, "48 a3 00 00 00 00 00 ff ff 04", timeout=_LONG, offered=_thin,
     ),
     (0x48, 0x1F): _writes("SANITIZE, EXIT FAILURE MODE", sanitize.exit_failure_mode, "48 3f 00 00 00 00 00 ff ff 04"),
     0x55: _row("MODE SELECT(10)", modes.mode_select_10, "55 11 00 00 00 00 00 ff ff 04", need=WRITE, access=STANDBY),

@@ -3,7 +3,8 @@
 
 In the guest iscsi_tcp and open-iscsi log in to a target on this side (by qemu's user network), without digests and with
 both; they make ext4 and XFS on the unit, write, sync, mount again, compare, and trim. On this side the file behind the
-unit is then looked at: e2fsck finds nothing, and what was trimmed holds no blocks. The log goes to stdout.
+unit is then looked at: e2fsck finds nothing, and what was trimmed holds no blocks. Once more with a unit in memory,
+which the compiled data path serves. The log goes to stdout.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import vm
 
 SWDCTL = str(Path(sys.executable).with_name("swdctl"))  # the installed one: -m swd would find this tree's sources
 NAME = "iqn.2026-01.org.example:swd"
+SIZE = 400 << 20
 SCENARIO = r"""
 set -e
 modprobe iscsi_tcp; modprobe sd_mod; modprobe crc32c_generic; modprobe ext4; modprobe xfs
@@ -63,28 +65,35 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="swd-initiator-") as folder:
         lun = Path(folder, "lun")
         with lun.open("wb") as new:
-            new.truncate(400 << 20)
-        verb = ["target", "serve", "--portal", "127.0.0.1:0", "--target", NAME, "--lun", f"file://{lun}", "--json"]
-        target = subprocess.Popen([SWDCTL, *verb], stdout=subprocess.PIPE, text=True)
-        try:
-            assert target.stdout is not None
-            port = _port(target)
-            said = vm.run(f"NAME={NAME} PORT={port}\n{SCENARIO}", network=True, timeout=1500)
-        finally:
-            target.terminate()
-            counted = target.communicate(timeout=30)[0]
-        print(f"{said}\n{counted}")
+            new.truncate(SIZE)
+        right = _play(f"file://{lun}")
         checked = subprocess.run(["e2fsck", "-fn", str(lun)], capture_output=True, text=True)
         print(checked.stdout + checked.stderr)
         held = lun.stat().st_blocks * 512
         print(f"the file holds {held} of {lun.stat().st_size} bytes")
+    right = _play(f"mem://{SIZE}") and right  # whose data path is compiled
+    right = right and checked.returncode == 0
+    print("all is as it should be" if right else "WRONG")
+    return 0 if right else 1
+
+
+def _play(dev: str) -> bool:
+    """The scenario with a unit on that DEV; whether all of it was seen."""
+    print(f"\na unit on {dev.partition(':')[0]}:")
+    verb = ["target", "serve", "--portal", "127.0.0.1:0", "--target", NAME, "--lun", dev, "--json"]
+    target = subprocess.Popen([SWDCTL, *verb], stdout=subprocess.PIPE, text=True)
+    try:
+        port = _port(target)
+        said = vm.run(f"NAME={NAME} PORT={port}\n{SCENARIO}", network=True, timeout=1500)
+    finally:
+        target.terminate()
+        counted = target.communicate(timeout=30)[0]
+    print(f"{said}\n{counted}")
     steps = [len(re.findall(f"^{step} ", said, re.MULTILINE)) for step in ("COMPARED", "TRIMMED")]
     digests = [len(re.findall(rf"{kind}Digest: {name}$", said, re.MULTILINE))
                for kind in ("Header", "Data") for name in ("None", "CRC32C")]  # fmt: skip
     checks = [int(count) for count in re.findall(r'_digests_checked": (\d+)', counted)]
-    right = steps == [4, 4] and digests == [1, 1, 1, 1] and len(checks) == 2 and all(checks) and checked.returncode == 0
-    print("all is as it should be" if right else "WRONG")
-    return 0 if right else 1
+    return steps == [4, 4] and digests == [1, 1, 1, 1] and len(checks) == 2 and all(checks)
 
 
 def _port(target: subprocess.Popen[str]) -> str:

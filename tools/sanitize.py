@@ -132,6 +132,7 @@ def suite(python: Path, chosen: list[str], env: dict[str, str]) -> int:
 def main() -> int:
     began = time.monotonic()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what nohup begins ignores this; tests send both
     WORK.mkdir(parents=True, exist_ok=True)
     python = interpreter()
     install(python)

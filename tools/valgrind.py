@@ -80,6 +80,7 @@ def main() -> int:
         sys.exit("valgrind: there is none here; run: apt-get install valgrind")
     began = time.monotonic()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what nohup begins ignores this; tests send both
     WORK.mkdir(parents=True, exist_ok=True)
     report = WORK / "report.xml"
     report.unlink(missing_ok=True)

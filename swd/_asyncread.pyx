@@ -7,7 +7,6 @@ one command is then queued here, and its future is what the task waits for; what
 own coroutines, and so does an answer that is not plainly good.
 """
 
-cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.long cimport PyLong_CheckExact
@@ -39,7 +38,6 @@ cdef enum Phase:
     OVER
 
 
-@cython.freelist(256)
 cdef class Read(Pending):
     """One read, to be awaited once."""
 

@@ -306,6 +306,22 @@ def test_while_sanitize_runs_there_is_nothing_but_its_progress() -> None:
     assert bench.good(READY) == b""
 
 
+def test_a_medium_that_is_closed_meanwhile_ends_its_sanitize(monkeypatch: pytest.MonkeyPatch) -> None:
+    complaints: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", complaints.append)
+    lun = Lun(RamMedium(16 << 20))
+    lun.script.sanitize_seconds = 0.2
+    bench = Bench(TargetConfig(NAME, {0: lun}))
+    given = overwrite(1, A)
+    bench.good(sanitize(0x81, len(given)), data=given)
+    lun.medium.close()
+    for thread in threading.enumerate():
+        if thread.name == "swd-target-sanitize":
+            thread.join(20)
+    assert complaints == []
+    assert lun.state.sanitize_failed
+
+
 @pytest.mark.parametrize("ause", [0, 0x20])
 def test_a_sanitize_that_failed_has_to_be_done_again_or_left(ause: int) -> None:
     class Bad(RamMedium):

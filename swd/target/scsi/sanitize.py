@@ -127,7 +127,7 @@ def _run(unit: LogicalUnit, passes: list[Fill], seconds: float = 0.0) -> None:
                 pause.wait(seconds * _STEP / size / len(passes))
         unit.medium.flush()
         failed = False
-    except MediumError:
+    except (MediumError, TypeError, ValueError):  # the latter two: a RAM disk that was closed meanwhile
         pass  # REQUEST SENSE and the next command tell
     finally:
         state.sanitize_failed, state.sanitizing = failed, None

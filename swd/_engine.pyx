@@ -218,6 +218,8 @@ cdef class Engine:
         cdef uint32_t tags[MAX_SLOTS]
         cdef int count = 0
         for itt in order:
+            if count == MAX_SLOTS:
+                raise ValueError(f"order: more than {MAX_SLOTS} tags")
             tags[count] = itt
             count += 1
         self.losses.update(losses or {})

@@ -36,6 +36,8 @@ cdef class _Links(_Core):
         cdef int count = 0
         cdef bint closed = False
         for itt in order:
+            if count == MAX_SLOTS:
+                raise ValueError(f"order: more than {MAX_SLOTS} tags")
             tags[count] = itt
             count += 1
         self.engine.losses.update(losses)

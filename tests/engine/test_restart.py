@@ -166,3 +166,10 @@ def test_slots_are_all_there_again_after_many_losses() -> None:
             hand.feed(hand.data_in(itt, bytes(512), status=True))
         assert len(hand.engine.completions()) == 8
     assert hand.engine.statistics()["open_tasks"] == 0
+
+
+def test_more_tags_than_slots_are_refused() -> None:
+    hand = Hand()
+    itt = hand.read(512)
+    with pytest.raises(ValueError, match="more than 4096 tags"):
+        hand.engine.restart(renewed(hand), [itt] * 5000)

@@ -275,8 +275,9 @@ cdef class AsyncQueue:
                 allowed = task.timeout
             pthread_mutex_unlock(&pump.lock)
             if late:
-                error = DeadlineExceeded(overdue(pump, one.itt, allowed, now))
-                error.tags = (one.itt,)
+                text, tags = overdue(pump, one.itt, allowed)
+                error = DeadlineExceeded(text)
+                error.tags = tags
                 error.epoch = pump.epoch
                 self.drop(one)
                 if not one.future.done():

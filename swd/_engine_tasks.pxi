@@ -105,6 +105,8 @@ cdef Task *start(Engine self, const uint8_t *lun, const uint8_t *cdb, const uint
     task.out_len = out_len
     task.in_buf = in_buf
     task.in_len = in_len
+    # Its clock begins when it is sent (`build_command`); a window that stays shut is not waited for without end.
+    task.deadline = task.limit = now + MOST_EXTENSION * timeout
     if self.recovering or self.held:
         task.deadline = FAR_FUTURE  # recovery has bounds of its own; see `let_loose`
     push(&self.waiting, task)

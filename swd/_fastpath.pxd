@@ -99,6 +99,6 @@ cdef bint has_ended(_Core self, Waiter *me, Task *task) noexcept nogil
 cdef void let_go(_Core self, Task *task) noexcept nogil
 cdef int check(_Core self) except -1
 cdef int see_to_loss(_Core self) except -1
-cdef str overdue(_Core self, uint32_t itt, double timeout, double now)
+cdef tuple overdue(_Core self, uint32_t itt, double timeout)
 cdef object run(_Core self, Request *request)
 cdef void read_or_write(uint8_t *cdb, bint write, uint64_t lba, uint32_t blocks) noexcept nogil

@@ -89,7 +89,7 @@ cdef int keep_full(_Core self, Waiter *me, Batch *batch) noexcept nogil:
         if batch.next == batch.count:
             me.low = 0
         me.low_water = worth_waiting_for(self, me, batch)
-        if not turn(self, me, now, SLICE):
+        if not turn(self, me, now, now + SLICE, NULL):
             return LOOK
         now = swd_now()
 

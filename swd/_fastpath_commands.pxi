@@ -8,7 +8,7 @@ from libc.stdint cimport uint32_t
 
 from swd._engine cimport EventNode, OK, completion, death, events_of, find, steal_events
 from swd._sys cimport pthread_mutex_lock, pthread_mutex_unlock, swd_fork_generation, swd_now
-from swd._task cimport ACTIVE, Task
+from swd._task cimport ACTIVE, QUEUED, Task
 
 from swd.errors import BadDescriptor, DeadlineExceeded
 
@@ -52,26 +52,32 @@ cdef int look(_Core self, double deadline, double timeout, uint32_t itt) except 
     cdef double now = swd_now()
     if now >= deadline and self.engine.fault_code == OK:
         self.engine.timeouts += 1
-        error = DeadlineExceeded(overdue(self, itt, timeout, now))
-        error.tags = () if itt == NO_TAG else (itt,)
+        text, tags = overdue(self, itt, timeout)
+        error = DeadlineExceeded(text)
+        error.tags = tags
         error.epoch = self.epoch
         raise error
     return 0
 
 
-cdef str overdue(_Core self, uint32_t itt, double timeout, double now):
-    """What is said of a command past its deadline."""
+cdef tuple overdue(_Core self, uint32_t itt, double timeout):
+    """What is said of a command past its deadline, and its tag, if the target may know it: (text, tags)."""
     cdef Task *task
     cdef bint progressed = False
+    cdef bint unsent = False
     with nogil:
         pthread_mutex_lock(&self.lock)
         task = find(self.engine, itt)
         if task != NULL:
             progressed = task.state == ACTIVE and task.control == 0 and task.deadline >= task.limit
+            unsent = task.state == QUEUED
         pthread_mutex_unlock(&self.lock)
+    if unsent:
+        return f"not sent: the target's command window stayed shut for {4 * timeout:g} s, four times the deadline", ()
+    tags = () if itt == NO_TAG else (itt,)
     if progressed:
-        return f"not complete after {4 * timeout:g} s, four times its deadline, though its data went on"
-    return f"no answer within {timeout:g} s"
+        return f"not complete after {4 * timeout:g} s, four times its deadline, though its data went on", tags
+    return f"no answer within {timeout:g} s", tags
 
 
 cdef int see_to_events(_Core self) except -1:

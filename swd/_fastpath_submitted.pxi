@@ -101,7 +101,7 @@ cdef class Command:
             with nogil:
                 pthread_mutex_lock(&pump.lock)
                 deadline = task.deadline
-                ended = wait(pump, me, swd_now(), min(until, deadline))
+                ended = wait(pump, me, swd_now(), until, task)
                 if me.pending:
                     deadline = task.deadline  # it may have been sent meanwhile
                 pthread_mutex_unlock(&pump.lock)

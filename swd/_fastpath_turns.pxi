@@ -44,6 +44,7 @@ from swd._sys cimport (
 )
 from swd._task cimport NO_SLOT, Task
 
+cdef double FAR_AWAY = 1e300     # a time that does not come
 cdef double SEND_SLICE = 0.01   # seconds: a thread without the reader role waits this long for room in the socket
 cdef double LOW_WATER_SLICE = 0.0009    # seconds (poll makes it 1 ms): what ends below the low-water mark waits so long
 
@@ -82,9 +83,12 @@ cdef void flush(_Core self, double now) noexcept nogil:
         distribute(self)
 
 
-cdef bint turn(_Core self, Waiter *me, double now, double wait) noexcept nogil:
-    """Sends, then waits at most `wait` seconds for something to happen. False if nothing did, or a signal came."""
+cdef bint turn(_Core self, Waiter *me, double now, double until, Task *task) noexcept nogil:
+    """Sends, then waits for something to happen: until then, or the deadline of `task`, which begins when it is sent.
+    False if nothing did, or a signal came.
+    """
     flush(self, now)
+    cdef double wait = (until if task == NULL else min(until, task.deadline)) - now
     if self.engine.recovering and not me.ahead:
         return swd_cond_wait(&me.cond, &self.lock, min(wait, SLICE)) != 0
     if self.engine.fault_code != OK or (me.pending <= me.low and me.done != NULL):

@@ -130,15 +130,15 @@ cdef void drop(_Core self, uint32_t itt) noexcept nogil:
     let_go(self, task)
 
 
-cdef int wait(_Core self, Waiter *me, double now, double deadline) noexcept nogil:
-    """Turns until all of the waiter's tasks have ended, or something wants the GIL."""
+cdef int wait(_Core self, Waiter *me, double now, double until, Task *task) noexcept nogil:
+    """Turns until all of the waiter's tasks have ended, or something wants the GIL: the deadline of `task`, say."""
     cdef double look_at = now + SLICE
     while me.pending:
         if is_dead_for(self, me):
             return DEAD
-        if now >= deadline or now >= look_at or wants_look(self):
+        if now >= min(until, task.deadline) or now >= look_at or wants_look(self):
             return LOOK
-        if not turn(self, me, now, deadline - now):
+        if not turn(self, me, now, until, task):
             return LOOK if me.pending else COMPLETE
         if me.pending:  # a clock that nobody reads is a tenth of a short command's own costs
             now = swd_now()
@@ -186,6 +186,6 @@ cdef int attempt(_Core self, Waiter *me, Request *request, Task **task, double n
         return DEAD
     if task[0] == NULL:
         self.engine.slot_waits += 1
-        turn(self, me, now, SEND_SLICE)  # all slots are taken: others must end first
+        turn(self, me, now, now + SEND_SLICE, NULL)  # all slots are taken: others must end first
         return LOOK
-    return wait(self, me, now, task[0].deadline)
+    return wait(self, me, now, FAR_AWAY, task[0])

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import errno
+import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -97,18 +99,39 @@ def test_cmdsn_wraps_around() -> None:
 
 
 def test_a_window_that_never_opens() -> None:
-    """The command never leaves, the deadline ends it; immediate commands may pass."""
+    """The command never leaves, four times its deadline ends it; immediate commands may pass, nothing is aborted."""
 
     def script(target: Connection) -> None:
         target.window = 0
         target.login()
         Disk().serve(target)
 
-    with Peer(script) as peer, connect(peer, timeout=0.4) as session:
-        with refused(DeadlineExceeded, errno.ETIMEDOUT):
+    with Peer(script) as peer, connect(peer, timeout=0.1) as session:
+        began = time.monotonic()
+        with refused(DeadlineExceeded, errno.ETIMEDOUT, "not sent: the target's command window stayed shut"):
             session.execute(bytes(6), lun=0)
+        assert 0.4 <= time.monotonic() - began < 3
         assert session.ping(b"still here") == b"still here"
     assert peer.of(Op.COMMAND) == []
+    assert peer.of(Op.TASK_MANAGEMENT) == []
+
+
+def test_a_window_that_opens_late_costs_the_command_no_time() -> None:
+    """A deadline begins when the command is sent: it waits in the queue for longer than that, and ends well."""
+    timeout = 0.3
+
+    def script(target: Connection) -> None:
+        target.window = 0
+        target.login()
+        threading.Event().wait(2 * timeout)
+        target.window = 8
+        target.send(target.nop_in())
+        Disk().serve(target)
+
+    with Peer(script) as peer, connect(peer, timeout=timeout) as session:
+        began = time.monotonic()
+        assert session.execute(bytes(6), lun=0).status == 0
+        assert time.monotonic() - began > timeout
 
 
 def test_a_window_of_one_is_never_overrun() -> None:

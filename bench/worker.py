@@ -25,7 +25,7 @@ from targets import LUN_SIZE, pattern
 import swd
 
 CHECKED = 64  # one in so many is compared
-BATCH_BYTES = 8 << 20  # what the peers have in their caches, too: queue depth times size, and little more
+BATCH_BYTES = 2 << 20  # where the data goes: as in the peers, queue depth times size, or this if it is more
 BATCH_IOS = 2048
 
 
@@ -98,7 +98,7 @@ def sync(disk: swd.Disk, order: Order) -> None:
 
 
 def batch(disk: swd.Disk, order: Order) -> None:
-    count = max(2 * order.depth, min(BATCH_IOS, BATCH_BYTES // order.size))
+    count = max(order.depth, min(BATCH_IOS, BATCH_BYTES // order.size))
     space = np.zeros((count, order.size), np.uint8)
     space.fill(1)  # else the first turn pays for the pages of it
     while order.wall < order.seconds:

@@ -3,8 +3,8 @@
 
 The first unit is the one that everybody knows: its identity, its lock, its flush, which is the whole disk's. The others
 only carry reads and writes. A batch runs in as many threads as there are sessions, each with an equal stretch of it;
-without the GIL they really run at once. It pays where there are cores for them: on two cores two sessions are slower
-than one.
+without the GIL they really run at once. It pays where there are cores for them; docs/fastpath.md has what two sessions
+are worth on two cores.
 """
 
 from __future__ import annotations

@@ -548,6 +548,8 @@ cdef class TargetPath:
             header += DIGEST
         if length > self.max_segment:
             return TOO_LONG
+        if available < header:              # of additional header segments: data is behind all of them
+            return MORE
         verdict = ODD
         if bhs[0] & 0x3F == DATA_OUT:
             verdict = self.data_out(bhs, length)

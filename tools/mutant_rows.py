@@ -547,6 +547,7 @@ TARGET = (
     _target("more than the burst", "or length > size or length > self.first_burst", "", "equality", "peers"),
     _target("DataSN not looked at", "get32(bhs + 36) != sequence.data_sn or ", "", "equality"),
     _target("data digest skipped", "~self.crc(self.body_crc, at, padding) !=", "0 and 0 !=", "peers"),
+    _target("a header that has not all come", "        if available < header:  ", "        if False:  ", "edges"),
     _target("header digest skipped", "~self.crc(NO_TAG, bhs, header) !=", "0 and 0 !=", "peers"),
     _target(
         "the gate is not looked at",

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A path without a server, at the edges of what has come: the first bytes lie in its ring before it runs, so that what
+comes with one receive and what comes with the next is not left to chance."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from target_server.raw_initiator import write_10
+
+from swd._targetpath import Flat, Gate, TargetPath
+from swd.proto import pdu
+from swd.values import Negotiated
+
+RING = 1 << 19
+STALE = 0xEE  # what lies in the ring behind what has come
+BLOCK = bytes(range(256)) * 2
+WRITE = pdu.ScsiCommand(
+    itt=7, cdb=write_10(0, 1).ljust(16, b"\0"), cmd_sn=1, write=True, expected_data_transfer_length=len(BLOCK)
+).pack()
+PING = pdu.NopOut(itt=9, cmd_sn=2).pack()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a TCP connection: that of the path, and the initiator's."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        far = socket.create_connection(listener.getsockname(), timeout=5)
+        near, _ = listener.accept()
+    with near, far:
+        yield near, far
+
+
+class Place:
+    """A path whose ring holds `came`, and a disk of eight blocks."""
+
+    def __init__(self, near: socket.socket, agreed: Negotiated, came: bytes) -> None:
+        self.memory = bytearray(4096)
+        ring = bytearray([STALE]) * RING
+        ring[: len(came)] = came
+        self.path = TargetPath(near.fileno(), ring, 0, len(came), agreed, 32, 65536, Gate(), (b"wrong", b"order"))
+        self.path.position = (1, 0, 1, 32)
+        self.path.admit(Gate().passed, [(0, Flat(self.memory, bytearray(1), 4096), 8, 512, 8, True, True)])
+
+
+@pytest.mark.parametrize("words", [1, 255])
+@pytest.mark.parametrize("open_write", [True, False])
+def test_a_header_has_all_come_before_its_data_is_placed(
+    pair: tuple[socket.socket, socket.socket], words: int, open_write: bool
+) -> None:
+    """Of a Data-Out with additional header segments 48 bytes have come, the rest comes later: what lies in the ring
+    behind them is not its data."""
+    near, far = pair
+    header = bytearray(pdu.DataOut(itt=7, ttt=1 if open_write else 0xBEEF).pack())
+    header[4], header[5:8] = words, len(BLOCK).to_bytes(3, "big")
+    place = Place(near, Negotiated(), WRITE + bytes(header))
+    far.sendall(bytes(4 * words) + BLOCK + PING)
+    odd = place.path.run()
+    assert odd is not None
+    assert odd[0] == PING
+    assert place.memory[: len(BLOCK)] == (BLOCK if open_write else bytes(len(BLOCK)))
+    assert not any(place.memory[len(BLOCK) :])
+    with far.makefile("rb") as stream:
+        assert stream.read(48)[0] == 0x31  # the R2T
+        assert not open_write or stream.read(48)[:4] == b"\x21\x80\0\0"

@@ -434,8 +434,10 @@ cdef class TargetPath:
                 pthread_mutex_unlock(&self.lock)
                 if self.why:
                     return BROKEN
-            if full or not events & POLL_IN:
+            if not events & POLL_IN:
                 return MORE
+        if full:                            # what has come comes first, now that there may be room for its answers
+            return MORE
         if self.left and self.dest != NULL:
             return self.receive_body()
         self.make_room()

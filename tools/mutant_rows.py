@@ -579,6 +579,7 @@ TARGET = (
         "",
         "peers",
     ),
+    _target("asleep over a full ring", "        if full:   ", "        if False:   ", "edges"),
     _target(
         "lent, with a digest",
         "            if self.data_digest:\n                crc = swd",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from target_server.raw_initiator import write_10
@@ -65,3 +66,24 @@ def test_a_header_has_all_come_before_its_data_is_placed(
     with far.makefile("rb") as stream:
         assert stream.read(48)[0] == 0x31  # the R2T
         assert not open_write or stream.read(48)[:4] == b"\x21\x80\0\0"
+
+
+@pytest.mark.parametrize("behind", [len(PING), RING - len(PING)])
+def test_what_came_behind_a_long_answer_is_taken_up_when_that_has_gone(
+    pair: tuple[socket.socket, socket.socket], behind: int
+) -> None:
+    """An answer of Python's beyond the high water, which the socket takes at once: the path must not wait for more to
+    come before it looks at what has come, nor take a full ring for the end."""
+    near, far = pair
+    came = (PING * (2 + behind // len(PING)))[: len(PING) + behind]
+    place = Place(near, Negotiated(data_digest=True), came)
+    assert place.path.run() is not None
+    answer = bytes(5 << 18)  # above 1 MiB, and less than the send buffer of a loopback connection holds
+    place.path.append(answer)
+    with ThreadPoolExecutor(1) as pool, far.makefile("rb") as stream:
+        odd = pool.submit(place.path.run)
+        try:
+            assert stream.read(len(answer)) == answer
+            assert odd.result(5) == (PING, 96, 96)
+        finally:
+            near.shutdown(socket.SHUT_RDWR)  # wakes it up

@@ -158,7 +158,7 @@ cdef class TargetPath:
         self, const uint8_t *bhs, Place *unit, uint64_t offset, uint32_t size, uint32_t length) noexcept nogil
     cdef int data_out(self, const uint8_t *bhs, uint32_t length) noexcept nogil
     cdef void end_of_segment(self, Write *write) noexcept nogil
-    cdef void ask(self, Write *write) noexcept nogil
+    cdef bint ask(self, Write *write) noexcept nogil
     cdef void refuse(self, Write *write, int reason) noexcept nogil
     cdef void forget(self, Write *write) noexcept nogil
     cdef Write *find(self, uint32_t itt) noexcept nogil

@@ -743,16 +743,16 @@ cdef class TargetPath:
             self.forget(write)
             self.status(write.itt, NULL, 0)
             return
-        while write.asked < write.size and write.solicited_count < self.max_r2t:
-            self.ask(write)
+        while write.asked < write.size and write.solicited_count < self.max_r2t and self.ask(write):
+            pass
 
-    cdef void ask(self, Write *write) noexcept nogil:
-        """One R2T (RFC 7143 11.8)."""
+    cdef bint ask(self, Write *write) noexcept nogil:
+        """One R2T (RFC 7143 11.8). False: no memory."""
         cdef Sequence *sequence = &write.solicited[write.solicited_count]
         cdef uint32_t length = write.size - write.asked
         cdef uint8_t *bhs = self.header(R2T, FINAL, write.itt, False)
         if bhs == NULL:
-            return
+            return False
         if length > self.burst:
             length = self.burst
         write.solicited_count += 1
@@ -767,6 +767,7 @@ cdef class TargetPath:
         self.finish_header(bhs, 0)
         write.asked += length
         write.r2t_sn += 1
+        return True
 
     cdef void refuse(self, Write *write, int reason) noexcept nogil:
         """End a write with CHECK CONDITION; what else comes of its data is Python's to drop."""

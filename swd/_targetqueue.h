@@ -215,9 +215,14 @@ static inline void swd_queue_gone(swd_queue *q, size_t n)
     swd_queue_retire(q);
 }
 
-/* Sends what the socket takes without waiting: 1 all, 0 not all, -1 the connection is broken. */
+/* Sends what the socket takes without waiting: 1 all, 0 not all, -1 the connection is broken. Nothing is sent once a span
+ * is missing: the peer would take what stands behind it for its bytes. */
 static inline int swd_queue_send(swd_queue *q, int fd)
 {
+    if (q->broken) {
+        errno = ENOMEM;
+        return -1;
+    }
     while (q->bytes) {
         size_t count = q->end - q->head;
         ssize_t n = swd_send(fd, q->span + q->head, count > SWD_AT_ONCE ? SWD_AT_ONCE : (int)count);

@@ -4,7 +4,10 @@ comes with one receive and what comes with the next is not left to chance."""
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -87,3 +90,46 @@ def test_what_came_behind_a_long_answer_is_taken_up_when_that_has_gone(
             assert odd.result(5) == (PING, 96, 96)
         finally:
             near.shutdown(socket.SHUT_RDWR)  # wakes it up
+
+
+NO_MEMORY = """
+import ctypes, errno, resource, socket, sys
+from test_targetpath_edges import WRITE, Place
+from swd.values import Negotiated
+
+near, far = socket.socketpair()
+place = Place(near, Negotiated(), WRITE)
+place.path.append(bytes(65536 - 40))  # too little is left of the first chunk for a header
+answer = bytes(1 << 17)
+with open("/proc/self/statm") as statm:
+    used = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used, resource.RLIM_INFINITY))
+allocate = ctypes.CDLL(None).malloc
+allocate.restype = ctypes.c_void_p
+while allocate(1 << 16):  # nothing is left that a chunk would fit into, but enough to say so
+    pass
+try:
+    if sys.argv[1] == "run":
+        place.path.run()
+    else:
+        place.path.append(answer)
+        place.path.drain()
+except MemoryError:
+    print("MemoryError")
+except OSError as error:
+    print(errno.errorcode[error.errno])
+far.setblocking(False)
+try:
+    print(len(far.recv(64)))
+except BlockingIOError:
+    print(0)
+"""
+
+
+@pytest.mark.parametrize(("what", "said"), [("run", "MemoryError"), ("drain", "ENOMEM")])
+def test_without_memory_for_an_answer_the_path_ends_and_sends_no_part(what: str, said: str) -> None:
+    """It does not ask for the data of a write without end, and the peer gets no answers in which bytes are missing."""
+    command = [sys.executable, "-c", NO_MEMORY, what]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+    assert (done.stdout.split(), done.stderr) == ([said, "0"], "")

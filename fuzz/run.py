@@ -8,6 +8,7 @@ interpreter, with AddressSanitizer and UndefinedBehaviorSanitizer (`embed.c`). W
     fuzz/run.py --short         all in one process, blind where coverage needs a build, and nothing is written: for CI
     fuzz/run.py --one TARGET FILE...    only these inputs, as a finding is looked into
 
+FUZZ_PAUSE: seconds for which everything may be stopped from outside, so that limits of time are longer by them.
 Status 1 if an input broke what must hold; it is then in .build/fuzz/findings, with the log beside it.
 """
 
@@ -31,8 +32,11 @@ from harness.table import ALL, BY_NAME, TARGETS, Target
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parent / ".build" / "fuzz"
 STATS = HERE / "STATS"
-FLAGS = ("-print_final_stats=1", "-timeout=10", "-rss_limit_mb=2048", "-detect_leaks=0", "-close_fd_mask=0")
-MERGE_SECONDS = 120
+# Seconds for which all of this may be stopped from outside (a frozen container): no input is slow by that.
+PAUSE = round(float(os.environ.get("FUZZ_PAUSE", "0")))
+FLAGS = (f"-timeout={10 + PAUSE}", f"-report_slow_units={10 + PAUSE}", "-rss_limit_mb=2048", "-detect_leaks=0")
+TALK = ("-print_final_stats=1", "-close_fd_mask=0")
+MERGE_SECONDS = 120 + PAUSE
 
 
 class Outcome(NamedTuple):
@@ -76,8 +80,8 @@ def fuzz(target: Target, seconds: float, folder: Path, build: Path | None) -> Ou
     prefix = f"-artifact_prefix={findings}/{target.name}-"
     began = time.monotonic()
     done = subprocess.run(
-        [*words, *FLAGS, *dictionary, *limits, prefix, str(folder)], env=env, capture_output=True, text=True,
-        errors="replace", timeout=seconds + 120,
+        [*words, *FLAGS, *TALK, *dictionary, *limits, prefix, str(folder)], env=env, capture_output=True, text=True,
+        errors="replace", timeout=seconds + 120 + PAUSE,
     )  # fmt: skip
     log = done.stdout + done.stderr
     (WORK / f"{target.name}.log").write_text(log)
@@ -98,7 +102,7 @@ def minimised(target: Target, folder: Path, build: Path | None) -> Path:
     small = WORK / "small" / target.name
     shutil.rmtree(small, ignore_errors=True)
     small.mkdir(parents=True)
-    flags = ("-merge=1", "-detect_leaks=0", "-timeout=10", f"-max_len={target.longest}")
+    flags = ("-merge=1", *FLAGS, f"-max_len={target.longest}")
     subprocess.run([*words, *flags, small, folder], env=env, capture_output=True, timeout=MERGE_SECONDS)
     return small if any(small.iterdir()) else folder
 
@@ -115,7 +119,8 @@ def main() -> int:
             chosen[0].run(path.read_bytes())
         return 0
     atheris()
-    build = None if arguments.short else native.build(WORK / "native")
+    wanted = not arguments.short and any(target.native for target in chosen)
+    build = native.build(WORK / "native") if wanted else None
     seconds = float(os.environ.get("FUZZ_SECONDS", "600"))
     shares = sum(target.share for target in chosen)
     failures = 0

@@ -137,6 +137,7 @@ cdef class Engine:
             "empty_data_ins": self.empty_data_ins,
             "data_in_residuals": self.data_in_residuals,
             "replayed": self.replayed,
+            "windows_ignored": self.windows_ignored,
             "slot_waits": self.slot_waits,
             "timeouts": self.timeouts,
         }

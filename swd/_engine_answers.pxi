@@ -82,8 +82,12 @@ cdef void finish_pdu(Engine self, uint32_t length) noexcept nogil:
     cdef int opcode = self.bhs[0] & 0x3F
     cdef uint32_t max_cmd_sn = get32(self.bhs + 32)
     # RFC 7143 4.2.2.1: a pair that contradicts itself is ignored, and the window never shrinks.
-    if not serial_before(max_cmd_sn, get32(self.bhs + 28) - 1) and serial_after(max_cmd_sn, self.max_cmd_sn):
+    if serial_before(max_cmd_sn, get32(self.bhs + 28) - 1):
+        self.windows_ignored += 1
+    elif serial_after(max_cmd_sn, self.max_cmd_sn):
         self.max_cmd_sn = max_cmd_sn
+    elif max_cmd_sn != self.max_cmd_sn:
+        self.windows_ignored += 1
     if opcode == OP_DATA_IN:
         on_data_in(self, length)
     elif opcode == OP_SCSI_RESPONSE:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from harness import disks, engine, logins, scsi, target, texts, twins
+from harness import disks, engine, filesystems, logins, plans, scsi, target, texts, twins
 
 
 class Target(NamedTuple):
@@ -35,6 +35,9 @@ TARGETS = (
     Target("gpt", disks.gpt, 2048),
     Target("lvm-text", disks.lvm_text, 8192, share=3),
     Target("lvm-disk", disks.lvm_disk, 4096),
+    Target("superblocks", filesystems.superblocks, 1024, share=2),
+    Target("array-superblocks", filesystems.arrays, 1024),
+    Target("fault-plans", plans.plan, 1024, share=2),
     Target("target-framing", target.framing, 2048, share=2),
     Target("target-session", target.session, 1024, share=3),
     Target("target-path", twins.path, 2048, native=True, share=6),

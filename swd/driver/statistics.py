@@ -117,6 +117,7 @@ ROWS: Final = (
         "PDU headers that break the protocol",
         ("fault_unknown_opcode", "fault_ahs", "fault_segment_too_long", "fault_unexpected_data"),
     ),
+    Row("window_ignored", CONNECTION, "T", "windows that contradict themselves or shrink", ("windows_ignored",)),
     Row("flood", CONNECTION, "T", "floods of PDUs that nobody asked for", ("fault_flood",)),
     # Connections: SCSI I/O
     Row("io_issued", CONNECTION, "I", "commands issued", ("commands",)),

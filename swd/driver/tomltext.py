@@ -24,6 +24,7 @@ else:
 
 Path = tuple[str, ...]
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_BITS = 64  # "If an integer cannot be represented losslessly, an error must be thrown" (TOML 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,25 @@ class Statement:
 def parse(text: str, source: str) -> dict[str, Any]:
     """The document. Raises InvalidArgument that begins with `source`."""
     try:
-        return tomllib.loads(text)
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgument(f"{source} is not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # of int(), and of the parser
+        raise InvalidArgument(f"{source} is not valid TOML: too deep, or a number of thousands of digits") from error
+    if any(isinstance(value, int) and value.bit_length() > _BITS for value in _leaves(document)):
+        raise InvalidArgument(f"{source} is not valid TOML: a whole number of more than {_BITS} bits")
+    return document
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """All that is neither a table nor an array."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, list):
+        yield value
+        return
+    for one in value:
+        yield from _leaves(one)
 
 
 def positions(text: str) -> dict[Path, int]:

@@ -86,6 +86,10 @@ def test_invalid_toml_and_bytes(write: object) -> None:
     path = write("a = \n")  # type: ignore[operator]
     with pytest.raises(InvalidArgument, match=r"not valid TOML.*line 1"):
         config.load()
+    for number in (f"0x{'f' * 4000}", "9" * 20, "9" * 5000, "[" * 5000):
+        path.write_text(f"[all]\nqueue_depth = {number}")
+        with pytest.raises(InvalidArgument, match=r"not valid TOML: .*(64 bits|digits)"):
+            config.load()
     path.write_bytes(b"a = '\xff'")
     with pytest.raises(InvalidArgument, match="UTF-8"):
         config.load()

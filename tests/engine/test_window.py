@@ -55,6 +55,7 @@ def test_the_window_never_shrinks_and_runs_over(start: int) -> None:
     for step in (2, 0, -1, 3):
         hand.feed(hand.ping(n28=start, n32=(start + step) & mask))
     assert hand.engine.leftover().max_cmd_sn == (start + 3) & mask
+    assert hand.engine.statistics()["windows_ignored"] == 3, "the last one says what is known"
     submit(hand, 8)
     assert numbers(hand) == [(start + n) & mask for n in range(4)]
     hand.feed(hand.ping(n28=(start + 4) & mask, n32=(start + 5) & mask))
@@ -67,8 +68,11 @@ def test_a_pair_that_contradicts_itself_is_ignored(start: int) -> None:
     hand = Hand(cmd_sn=start, max_cmd_sn=start)
     hand.feed(hand.ping(n28=(start + 30) & 0xFFFFFFFF, n32=(start + 20) & 0xFFFFFFFF))
     assert hand.engine.leftover().max_cmd_sn == start
+    hand.feed(hand.ping(n28=(start + 30) & 0xFFFFFFFF, n32=start))
+    assert hand.engine.statistics()["windows_ignored"] == 2
     hand.feed(hand.ping(n28=(start + 21) & 0xFFFFFFFF, n32=(start + 20) & 0xFFFFFFFF))
     assert hand.engine.leftover().max_cmd_sn == (start + 20) & 0xFFFFFFFF
+    assert hand.engine.statistics()["windows_ignored"] == 2
 
 
 def test_exp_stat_sn_follows_what_was_taken() -> None:

@@ -14,7 +14,7 @@ import pytest
 FUZZ = Path(__file__).resolve().parents[2] / "fuzz"
 sys.path.insert(0, str(FUZZ))
 import corpus  # noqa: E402
-from harness import disks, engine, logins, scsi, target, texts, twins  # noqa: E402
+from harness import disks, engine, filesystems, logins, plans, scsi, target, texts, twins  # noqa: E402
 from harness.choices import Choices  # noqa: E402
 from harness.table import TARGETS, Target  # noqa: E402
 
@@ -73,6 +73,12 @@ def raising(error: BaseException) -> Callable[..., object]:
         ("login-of-target", logins.TargetLogin, "receive", raising(ValueError())),
         ("mbr", disks.partitions, "read", raising(MemoryError())),
         ("lvm-text", disks.records, "read", raising(RecursionError())),
+        ("superblocks", filesystems.probe, "demand", raising(KeyError())),
+        ("superblocks", filesystems.xfs_log, "is_clean", raising(ZeroDivisionError())),
+        ("superblocks", filesystems.fat, "free_bytes", lambda disk: -1),
+        ("array-superblocks", filesystems.superblock, "parse", raising(IndexError())),
+        ("fault-plans", plans.Plan, "parse", lambda text: None),
+        ("fault-plans", plans.Injector, "due", raising(ValueError())),
         ("target-framing", target, "parsed", lambda stream, sizes, digests: sizes),
         ("target-path", twins.CompiledPath, "serve", lambda self: None),
         ("target-session", target.NormalSession, "receive", raising(AttributeError())),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from swd.target.faults import Fault
 
@@ -20,14 +20,15 @@ _NUMBERED = ["DATA_IN", "SCSI_RESPONSE", "R2T", "NOP_IN"]
 class Trial(NamedTuple):
     """`make`: the faults of one round, the one in question first. `errors`: what callers may get, besides success.
     `moved`: one of these counters rises. `weight`: how often, against the others; 1 for what takes five seconds.
-    `harmless`: now and then it is, where it strikes, and no counter rises.
+    `until`: the plan lasts until the fault has struck; or until a counter has told of it, where it is harmless now and
+    then; or until the window is shut and all that was sent has been answered.
     """
 
     make: Callable[[random.Random], list[Fault]]
     moved: tuple[str, ...]
     errors: tuple[int, ...] = ()
     weight: int = 50
-    harmless: bool = False
+    until: Literal["struck", "told", "shut"] = "struck"
 
 
 def _one(do: str, nth: int = 12, **keys: object) -> Callable[[random.Random], list[Fault]]:
@@ -54,11 +55,11 @@ def _login(do: str, *errors: int, counter: str, **keys: object) -> Trial:
     return Trial(lambda dice: [Fault(do, count=1, **keys), Fault("close", nth=dice.randint(1, 12))], (counter,), errors)
 
 
-def _quiet(do: str, **keys: object) -> Trial:
+def _quiet(do: str, *counters: str, **keys: object) -> Trial:
     """All the time, until nobody may send anything; then the plan ends, and a ping opens the window. Commands that wait
     for it longer than `timeout` are late.
     """
-    return Trial(lambda _dice: [Fault(do, **keys)], ("nop_ins",), (LATE,), 1)
+    return Trial(lambda _dice: [Fault(do, **keys)], counters, (LATE,), 1, "shut")
 
 
 def _late(do: str, **keys: object) -> Trial:
@@ -74,8 +75,11 @@ def _random_sense(dice: random.Random) -> list[Fault]:
 TRIALS: dict[str, Trial] = {
     "drop": _late("drop", pdu="SCSI_RESPONSE"),
     "delay": _late("delay", seconds=1.5),
-    # An R2T may change places with the answer to another command.
-    "reorder": Trial(_one("reorder", pdu="DATA_IN"), ("protocol_error",), (BROKEN,), harmless=True),
+    # No rule is broken where data without a status changes places with a PDU of another command; then the next does.
+    "reorder": Trial(
+        lambda dice: [Fault("reorder", pdu="DATA_IN", every=dice.randint(1, 12))], ("protocol_error",), (BROKEN,),
+        until="told",
+    ),
     "close": _damages("close", "fault_end_of_stream"),
     "reset": _damages("reset", "fault_system_error"),
     "poison": Trial(lambda dice: [Fault("poison", lba=dice.randrange(4096))], ("recoveries",), (errno.EIO,), 20),
@@ -90,9 +94,9 @@ TRIALS: dict[str, Trial] = {
     "wrong_stat_sn": _breaks("wrong_stat_sn", "fault_stat_sn"),
     "wrong_data_sn": _breaks("wrong_data_sn", "fault_data_sn"),
     "wrong_r2t_sn": _breaks("wrong_r2t_sn", "fault_r2t_sn"),
-    "wrong_exp_cmd_sn": _quiet("wrong_exp_cmd_sn", pdu=_NUMBERED),
-    "wrong_max_cmd_sn": _quiet("wrong_max_cmd_sn", pdu=_NUMBERED),
-    "shut_window": _quiet("shut_window"),
+    "wrong_exp_cmd_sn": _quiet("wrong_exp_cmd_sn", "windows_ignored", pdu=_NUMBERED),
+    "wrong_max_cmd_sn": _quiet("wrong_max_cmd_sn", "windows_ignored", pdu=_NUMBERED),
+    "shut_window": _quiet("shut_window", "nop_ins"),  # what a busy target would say, too: only pings come and go
     "wrong_itt": _breaks("wrong_itt", "protocol_error"),
     "wrong_ttt": _late("wrong_ttt"),
     "wrong_offset": _breaks("wrong_offset", "fault_data_offset"),

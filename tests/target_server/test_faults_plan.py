@@ -109,6 +109,11 @@ def test_every_kind_has_an_example_that_works_words_for_people_and_a_function(na
         ('[fault]\ndo = "drop"', 1, "[[fault]] tables"),
         ('fault = [1]', 1, "[[fault]] tables"),
         ('[[fault]]\ndo = "drop"\nself = 1', 3, "drop has no 'self'"),
+        (f'[[fault]]\ndo = "drop"\nnth = 0x{"f" * 4000}', 3, "nth is a number beyond all measure, but has to be"),
+        (f'[[fault]]\ndo = "wrong_data_sn"\nby = -{"9" * 30}', 3, "but has to be a whole number of at most 64 bits"),
+        (f'[[fault]]\ndo = "drop"\nlba = "{"9" * 30}"', 3, "a number, or a range"),
+        (f'seed = 0x{"f" * 4000}', 1, "seed has to be a whole number of at most 64 bits"),
+        ('[[fault]]\ndo = "drop"\nlun = 16384', 3, "LUN 16384 is out of range"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line_with_its_place(text: str, line: int, words: str, tmp_path: Path) -> None:
@@ -134,6 +139,9 @@ def test_what_is_no_plan_at_all(tmp_path: Path) -> None:
     file.write_bytes(b"#" * (1 << 20) + b"\n")
     with pytest.raises(InvalidArgument, match="longer than"):
         Plan.load(file)
+    file.write_text(f"seed = {'9' * 5000}")
+    with pytest.raises(InvalidArgument, match="not valid TOML: a number of thousands of digits"):
+        Plan.load(file)
     file.write_text("do = [")
     with pytest.raises(InvalidArgument, match="not valid TOML"):
         Plan.load(file)
@@ -144,8 +152,17 @@ def test_python_gets_the_same_words() -> None:
         Fault("rset")
     with pytest.raises(InvalidArgument, match="nth is -1"):
         Fault("reset", nth=-1)
+    with pytest.raises(InvalidArgument, match="of at most 64 bits"):
+        Plan(seed=1 << 64)
     with pytest.raises(TypeError, match="a plan is made of Faults"):
         Plan([{"do": "reset"}])  # type: ignore[list-item]
+
+
+def test_a_fault_is_one_line_whatever_it_lies() -> None:
+    (line,) = Plan([Fault("wrong_key", key="InitialR2T", value="\x1b[2J\n" + "x" * 5000)]).explain()
+    assert line.isprintable()
+    assert r"value = \x1b[2J\nxxx" in line
+    assert len(line) < 400
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,32 @@ def test_a_wrong_checksum_is_damage(tmp_path: Path) -> None:
             filesystems.check(str(path))
 
 
+def test_an_xfs_of_lies_about_its_log_and_its_free_space(tmp_path: Path) -> None:
+    """A log of more than there is would leave a size below zero; there is not more free space than space."""
+    path = make.xfs(tmp_path / "image")
+    honest = look(path)
+    make.patched(path, (0, xfs_superblock(path, 144, b"\0\0\xff\xff")))
+    assert look(path).free_bytes == honest.size_bytes
+    make.patched(path, (0, xfs_superblock(path, 96, b"\x7f" * 4)))
+    with swd.open(str(path)) as disk, pytest.raises(errors.FileSystemError, match="makes no sense"):
+        probe.probe(disk)
+
+
+def xfs_superblock(path: Path, field: int, value: bytes) -> bytes:
+    """With another value in a field, and the checksum that goes with it."""
+    raw = bytearray(path.read_bytes()[:512])
+    raw[field : field + len(value)] = value
+    raw[224:228] = swd.crc32c(bytes(raw[:224]) + bytes(4) + bytes(raw[228:])).to_bytes(4, "little")
+    return bytes(raw)
+
+
+def test_an_ext_of_no_blocks_makes_no_sense(tmp_path: Path) -> None:
+    path = make.ext(tmp_path / "image", kind="ext2")
+    make.patched(path, (1024 + 4, bytes(4)))
+    with swd.open(str(path)) as disk, pytest.raises(errors.FileSystemError, match="makes no sense"):
+        probe.probe(disk)
+
+
 def test_two_superblocks_are_an_error(tmp_path: Path) -> None:
     path = make.ext(tmp_path / "both", mebibytes=300)
     make.patched(path, (0, make.xfs(tmp_path / "xfs").read_bytes()[:512]))

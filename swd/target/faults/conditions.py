@@ -51,7 +51,7 @@ class When:
         default=None, metadata=_key(words.commands, "commands that the PDU belongs to: READ, WRITE, ..., or 0x28")
     )
     lba: Range | None = field(default=None, metadata=_key(words.span, "the command touches these blocks"))
-    lun: int | None = field(default=None, metadata=_key(words.whole, "logical unit, by its number"))
+    lun: int | None = field(default=None, metadata=_key(words.unit, "logical unit, by its number"))
     state: str | None = field(default=None, metadata=_key(words.state, "login, discovery or full_feature"))
     connection: Range | None = field(
         default=None, metadata=_key(words.span, "connections, counted from 1 since the target was started")

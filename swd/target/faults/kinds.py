@@ -146,7 +146,7 @@ _TABLE: Final = (
         'pdu = "DATA_IN", field = "status", value = 255, nth = 2',
         (
             Param("field", words.text, REQUIRED, "a field of these PDUs"),
-            Param("value", lambda value: words.whole(value, 0, (1 << 64) - 1), REQUIRED, "what it says instead"),
+            Param("value", words.whole, REQUIRED, "what it says instead"),
         ), _ANSWERS,
     ),
     Kind("garbage", "answer", _STATUS, "random bytes come before the PDU", _BREAKS + " Does not read on for ever.",

@@ -52,7 +52,7 @@ class Fault:
             try:
                 values[key] = known[key](value)
             except ValueError as error:
-                raise _Wrong(key, f"{do}: {key} is {value!a:.60}, but has to be {error}") from None
+                raise _Wrong(key, f"{do}: {key} is {words.shown(value)}, but has to be {error}") from None
         self.settings: Mapping[str, Any] = MappingProxyType(_settings(kind, values))
         self.when = When(**{key: value for key, value in values.items() if key in CONDITIONS})  # type: ignore[arg-type]
         _check(self)
@@ -61,7 +61,7 @@ class Fault:
         return f"<Fault {self}>"
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{key} = {value}" for key, value in self.settings.items() if value is not None)
+        shown = ", ".join(f"{key} = {words.line(value)}" for key, value in self.settings.items() if value is not None)
         pdus = "" if self.when.pdu is not None else "on " + " or ".join(self.kind.pdus) + ", "
         when = str(self.when)
         return f"{self.kind.name}{f' ({shown})' if shown else ''}: {pdus}{when}".replace(", always", ", every time")
@@ -84,6 +84,8 @@ class Plan:
     def __init__(self, faults: Iterable[Fault] = (), seed: int = 0) -> None:
         object.__setattr__(self, "faults", tuple(faults))
         object.__setattr__(self, "seed", seed)
+        if abs(seed) > words.MOST:
+            raise InvalidArgument("seed has to be a whole number of at most 64 bits")
         for fault in self.faults:
             if not isinstance(fault, Fault):
                 raise TypeError(f"a plan is made of Faults, not of {type(fault).__name__}")
@@ -117,13 +119,15 @@ class Plan:
             found = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise InvalidArgument(f"{source}: not valid TOML: {error}") from error
+        except ValueError as error:  # what int() says of it
+            raise InvalidArgument(f"{source}: not valid TOML: a number of thousands of digits") from error
         places = _Places(text, source)
         for key in found:
             if key not in ("seed", "fault"):
                 raise InvalidArgument(f"{places.of(key)}: a plan has no {key[:40]!a}{words.nearest(key, _TOP)}")
         seed, tables = found.get("seed", 0), found.get("fault", [])
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise InvalidArgument(f"{places.of('seed')}: seed has to be a whole number")
+        if isinstance(seed, bool) or not isinstance(seed, int) or abs(seed) > words.MOST:
+            raise InvalidArgument(f"{places.of('seed')}: seed has to be a whole number of at most 64 bits")
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise InvalidArgument(f"{places.of('fault')}: faults are written as [[fault]] tables")
         return cls([_fault(number, table, places) for number, table in enumerate(tables)], seed)

@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from swd.errors import InvalidArgument
+from swd.proto import lun
 from swd.proto.pdu import Opcode
+
+MOST: Final = (1 << 64) - 1
 
 # Commands by the words of a plan; an int is an operation code.
 COMMANDS: Final[Mapping[str, tuple[int, ...]]] = {
@@ -85,17 +89,34 @@ class SenseCode(NamedTuple):
         return f"{self.key:X}/{self.asc:02X}/{self.ascq:02X}"
 
 
-def whole(value: object, low: int = 0, high: int | None = None) -> int:
-    top = "" if high is None else f" to {high}"
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-        raise ValueError(f"a whole number from {low}{top or ' on'}")
+def whole(value: object, low: int = 0, high: int = MOST) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"a whole number from {low} {'on, of at most 64 bits' if high == MOST else f'to {high}'}")
     return value
 
 
 def signed(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("a whole number")
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MOST:
+        raise ValueError("a whole number of at most 64 bits")
     return value
+
+
+def unit(value: object) -> int:
+    """The number of a logical unit, or a LUN's whole field."""
+    number = whole(value)
+    try:
+        lun.field(number)
+    except InvalidArgument as error:
+        raise ValueError(error.reason) from None
+    return number
+
+
+def shown(value: object) -> str:
+    """A value for a message, as far as it fits."""
+    try:
+        return ascii(value)[:60]
+    except ValueError:  # Python does not write numbers of more than some thousands of digits
+        return "a number beyond all measure"
 
 
 def counting(value: object) -> int:
@@ -145,7 +166,7 @@ def span(value: object) -> Range:
         if not _digits(low) or (high and not _digits(high)):
             raise ValueError(words)
         found = Range(int(low), int(high) if high else None if dash else int(low))
-    elif isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST:
         found = Range(value, value)
     else:
         raise ValueError(words)
@@ -211,8 +232,15 @@ def nearest(word: str, known: tuple[str, ...]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
 
 
+def line(value: object) -> str:
+    """A setting for people: text in one line, cut where it becomes tiresome."""
+    told = str(value)
+    told = told if len(told) <= 80 else f"{told[:77]}..."
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in told)
+
+
 def _digits(value: str) -> bool:
-    return value.isascii() and value.isdigit()
+    return value.isascii() and value.isdigit() and len(value) < 20  # which 64 bits hold
 
 
 def _word(value: object, known: tuple[str, ...]) -> str:

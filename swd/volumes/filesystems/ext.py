@@ -66,13 +66,13 @@ def parse(look: Look) -> FileSystem | None:
     if ro_compat & RO_METADATA_CSUM and _u32(raw, 1020) != crc32c(raw[:1020]) ^ 0xFFFFFFFF:
         raise FileSystemError("the checksum of the ext4 superblock is wrong.\nRun e2fsck on a copy of it.")
     inodes, blocks, _reserved, free, free_inodes, _first, log_size = _HEAD.unpack_from(raw, 0)
-    if log_size > 6 or not inodes or not _u32(raw, 32) or not _u32(raw, 40):
-        raise FileSystemError(
-            "the ext superblock makes no sense (block size, inodes or groups).\nRun e2fsck on a copy of it."
-        )
     if incompat & INCOMPAT_64BIT:
         blocks |= _u32(raw, 336) << 32
         free |= _u32(raw, 344) << 32
+    if log_size > 6 or not blocks or not inodes or not _u32(raw, 32) or not _u32(raw, 40):
+        raise FileSystemError(
+            "the ext superblock makes no sense (sizes, inodes or groups).\nRun e2fsck on a copy of it."
+        )
     block_size = 1024 << log_size
     return FileSystem(
         kind=_kind(compat, incompat, ro_compat),

@@ -75,9 +75,7 @@ def geometry(raw: bytes) -> Geometry:
         and directory_bits <= 7
     )
     if not right:
-        raise FileSystemError(
-            "the XFS superblock makes no sense (sizes do not fit together).\nRun xfs_repair on a copy."
-        )
+        raise _senseless()
     types = bool(_u32(raw, 216) & 1) if version == 5 else bool(_u16(raw, 100) & 0x8000 and _u32(raw, 200) & 0x200)
     return Geometry(
         block_size,
@@ -104,20 +102,27 @@ def parse(look: Look) -> FileSystem | None:
         whole = raw.ljust(_u16(raw, 102), b"\0") if _u16(raw, 102) <= SIZE else look.at(0, min(_u16(raw, 102), 32768))
         if int.from_bytes(raw[224:228], "little") != crc32c(whole[:224] + bytes(4) + whole[228:]):
             raise FileSystemError("the checksum of the XFS superblock is wrong.\nRun xfs_repair on a copy of it.")
-    blocks, free = _u64(raw, 8), _u64(raw, 144)
+    log = _u32(raw, 96) if _u64(raw, 48) else 0
+    blocks = _u64(raw, 8) - log  # as df counts them
+    if blocks <= 0:
+        raise _senseless()
     unsupported = _unsupported(raw, shape, look.size)
     return FileSystem(
         kind="xfs",
         label=text(raw[108:120]),
         uuid=str(uuid.UUID(bytes=raw[32:48])),
         block_size=shape.block_size,
-        size_bytes=(blocks - (_u32(raw, 96) if _u64(raw, 48) else 0)) * shape.block_size,  # as df: without the log
-        free_bytes=min(free, blocks) * shape.block_size,
+        size_bytes=blocks * shape.block_size,
+        free_bytes=min(_u64(raw, 144), blocks) * shape.block_size,
         files=max(_u64(raw, 128) - _u64(raw, 136), 0),
         dirty="" if unsupported else _dirty(look, raw, shape),
         unsupported=unsupported,
         mark=look.mark(),
     )
+
+
+def _senseless() -> FileSystemError:
+    return FileSystemError("the XFS superblock makes no sense (sizes do not fit together).\nRun xfs_repair on a copy.")
 
 
 def _dirty(look: Look, raw: bytes, shape: Geometry) -> str:

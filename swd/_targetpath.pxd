@@ -32,7 +32,12 @@ cdef extern from "_targetqueue.h" nogil:
     unsigned swd_gate_read(const unsigned *epoch)
 
 
+# What several parts of the module share.
 cdef enum:
+    BHS = 48
+    DIGEST = 4
+    CRC_START = 0xFFFFFFFF      # the register before the first byte
+    FINAL = 0x80                # F, in every PDU that has it
     MAX_R2T = 16                # open R2Ts of one write; sessions that agreed on more write through Python
     OPCODES = 64
 
@@ -137,35 +142,3 @@ cdef class TargetPath:
     cdef uint64_t bytes_in, headers_checked, bodies_checked
     cdef uint64_t pdus_in[OPCODES]
     cdef uint64_t pdus_out[OPCODES]
-
-    cdef object reason(self, int code)
-    cdef int serve(self) noexcept nogil
-    cdef void send(self) noexcept nogil
-    cdef int receive(self, bint full) noexcept nogil
-    cdef int receive_body(self) noexcept nogil
-    cdef ssize_t receive_more(self) noexcept nogil
-    cdef int took(self, ssize_t n) noexcept nogil
-    cdef void make_room(self) noexcept nogil
-    cdef uint32_t room(self) noexcept nogil
-    cdef int parse(self) noexcept nogil
-    cdef int take_header(self) noexcept nogil
-    cdef int take_whole(self, uint32_t header, uint32_t length, int verdict) noexcept nogil
-    cdef void begin_body(
-        self, Write *write, uint8_t *dest, uint32_t length, uint8_t opcode, bint final) noexcept nogil
-    cdef int take_body(self) noexcept nogil
-    cdef int command(self, const uint8_t *bhs, uint32_t length) noexcept nogil
-    cdef void begin_write(
-        self, const uint8_t *bhs, Place *unit, uint64_t offset, uint32_t size, uint32_t length) noexcept nogil
-    cdef int data_out(self, const uint8_t *bhs, uint32_t length) noexcept nogil
-    cdef void end_of_segment(self, Write *write) noexcept nogil
-    cdef bint ask(self, Write *write) noexcept nogil
-    cdef void refuse(self, Write *write, int reason) noexcept nogil
-    cdef void forget(self, Write *write) noexcept nogil
-    cdef Write *find(self, uint32_t itt) noexcept nogil
-    cdef Sequence *sequence(self, Write *write, uint32_t ttt) noexcept nogil
-    cdef Place *unit(self, uint64_t lun) noexcept nogil
-    cdef uint8_t *header(self, uint8_t opcode, uint8_t flags, uint32_t itt, bint status) noexcept nogil
-    cdef void finish_header(self, uint8_t *bhs, uint32_t length) noexcept nogil
-    cdef void finish_data(self, uint32_t length, uint32_t crc) noexcept nogil
-    cdef void data_in(self, uint32_t itt, const uint8_t *bytes, uint32_t size) noexcept nogil
-    cdef void status(self, uint32_t itt, const uint8_t *sense, uint32_t length) noexcept nogil

@@ -10,7 +10,7 @@ from typing import NamedTuple
 TASKS, ANSWERS = "swd/_engine_tasks.pxi", "swd/_engine_answers.pxi"
 RECEIVING, CHANGES = "swd/_engine_receiving.pxi", "swd/_engine_changes.pxi"
 PUMP, QUEUE, LOOPQUEUE = "swd/_fastpath_turns.pxi", "swd/_asyncqueue.pyx", "swd/iscsi/loopqueue.py"
-TARGETPATH, COMPILED, FRAMING = "swd/_targetpath.pyx", "swd/target/compiled.py", "swd/target/framing.py"
+COMPILED, FRAMING = "swd/target/compiled.py", "swd/target/framing.py"
 LOGIN, CHAP, AUTH = "swd/proto/login.py", "swd/proto/chap.py", "swd/proto/authentication.py"
 TEXT, NEGOTIATE, KEYS = "swd/proto/text.py", "swd/proto/negotiate.py", "swd/proto/keys.py"
 NAMES, PORTAL, FSM = "swd/proto/names.py", "swd/proto/portal.py", "swd/proto/fsm.py"
@@ -529,64 +529,80 @@ LOOP = (  # an event loop that shares a session with threads
 
 
 
-def _target(name: str, old: str, new: str, *tests: str, file: str = TARGETPATH) -> Mutant:
-    """A fault of the target's compiled data path."""
+def _target(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    """A fault of the target's compiled data path: in a part of it, by name, or in a file that it works with."""
+    file = file if "/" in file else f"swd/_targetpath_{file}.pxi"
     return Mutant(
         f"target: {name}", file, ((old, new),), tuple(f"tests/targetpath/test_targetpath_{test}.py" for test in tests)
     )
 
 
 TARGET = (
-    _target("past the end", "or wanted.lba >= unit.blocks or wanted.blocks > unit.blocks - wanted.lba", "", "peers"),
+    _target(
+        "past the end",
+        "commands",
+        "or wanted.lba >= unit.blocks or wanted.blocks > unit.blocks - wanted.lba",
+        "",
+        "peers",
+    ),
     _target(
         "longer than asked",
-        "        if length > sequence.end - sequence.offset:",
-        "        if False:",
+        "writes",
+        "    if length > sequence.end - sequence.offset:",
+        "    if False:",
         "equality",
     ),
-    _target("more than the burst", "or length > size or length > self.first_burst", "", "equality", "peers"),
-    _target("DataSN not looked at", "get32(bhs + 36) != sequence.data_sn or ", "", "equality"),
-    _target("data digest skipped", "~self.crc(self.body_crc, at, padding) !=", "0 and 0 !=", "peers"),
-    _target("a header that has not all come", "        if available < header:  ", "        if False:  ", "edges"),
-    _target("header digest skipped", "~self.crc(NO_TAG, bhs, header) !=", "0 and 0 !=", "peers"),
+    _target(
+        "more than the burst", "commands", "or length > size or length > self.first_burst", "", "equality", "peers"
+    ),
+    _target("DataSN not looked at", "writes", "get32(bhs + 36) != sequence.data_sn or ", "", "equality"),
+    _target("data digest skipped", "framing", "~self.crc(self.body_crc, at, padding) !=", "0 and 0 !=", "peers"),
+    _target("a header that has not all come", "framing", "    if available < header:  ", "    if False:  ", "edges"),
+    _target("header digest skipped", "framing", "~self.crc(CRC_START, bhs, header) !=", "0 and 0 !=", "peers"),
     _target(
         "the gate is not looked at",
+        "commands",
         "swd_gate_read(&self.gate.epoch) != self.seen:",
         "not self.unit_count:",
         "units",
     ),
-    _target("attentions are not asked for", "self._admit()  # an", "pass  # an", "units", file=COMPILED),
+    _target("attentions are not asked for", COMPILED, "self._admit()  # an", "pass  # an", "units"),
     _target(
         "an aborted segment goes on",
-        "            self.body_write = NULL\n            self.dest = NULL\n",
-        "            pass\n",
+        "writes",
+        "        self.body_write = NULL\n        self.dest = NULL\n",
+        "        pass\n",
         "units",
     ),
     _target(
         "UNMAP between command and data",
-        "            memset(write.used, 1, write.pages)\n            self.forget",
-        "            self.forget",
+        "writes",
+        "        memset(write.used, 1, write.pages)\n        forget",
+        "        forget",
         "equality",
     ),
-    _target("writes do not narrow the window", " - self.open_count - self.others - 1", " - 1", "equality"),
-    _target("gaps in CmdSN", "get32(bhs + 24) != self.exp_cmd_sn or ", "", "equality"),
-    _target("held commands forgotten", "or self.others or self.held ", "or self.others ", "equality"),
-    _target("tags in use", "itt == NO_TAG or self.find(itt) != NULL", "itt == NO_TAG", "units"),
-    _target("ORDERED makes no difference", "self._queue.own()", "pass", "units", file=FRAMING),
+    _target("writes do not narrow the window", "answers", " - self.open_count - self.others - 1", " - 1", "equality"),
+    _target("gaps in CmdSN", "commands", "get32(bhs + 24) != self.exp_cmd_sn or ", "", "equality"),
+    _target("held commands forgotten", "commands", "or self.others or self.held ", "or self.others ", "equality"),
+    _target("tags in use", "commands", "itt == RESERVED or find(self, itt) != NULL", "itt == RESERVED", "units"),
+    _target("ORDERED makes no difference", FRAMING, "self._queue.own()", "pass", "units"),
     _target(
         "no high water",
-        "            elif self.queue.bytes > self.high_water:\n                return FULL\n",
+        "framing",
+        "        elif self.queue.bytes > self.high_water:\n            return FULL\n",
         "",
         "peers",
     ),
-    _target("asleep over a full ring", "        if full:   ", "        if False:   ", "edges"),
+    _target("asleep over a full ring", "turns", "    if full:   ", "    if False:   ", "edges"),
+    _target("asking without memory", "writes", "        return False\n", "        return True\n", "edges"),
     _target(
         "lent, with a digest",
-        "            if self.data_digest:\n                crc = swd",
-        "            if False:\n                crc = swd",
+        "answers",
+        "        if self.data_digest:\n            crc = swd",
+        "        if False:\n            crc = swd",
         "equality",
     ),
-    _target("a buffer for the collector", "@cython.no_gc_clear  # as", "# as", "peers"),
+    _target("a buffer for the collector", "swd/_targetpath.pyx", "@cython.no_gc_clear  # as", "# as", "peers"),
 )
 
 PYTHON = HOSTILE_LOGIN + HOSTILE_CHAP + HOSTILE_TEXT + HOSTILE_VALUES + HOSTILE_NAMES + HOSTILE_SESSION

@@ -249,6 +249,9 @@ def test_what_does_not_fit_is_refused() -> None:
         Flat(memory, used, 2048)
     with pytest.raises(InvalidArgument):
         TargetPath(0, bytearray(4096), 0, 0, agreed, 8, 65536, Gate(), ())
+    for senses in ((b"", b"", b""), (bytes(31),)):
+        with pytest.raises(InvalidArgument):
+            TargetPath(0, bytearray(1 << 19), 0, 0, agreed, 8, 65536, Gate(), senses)
     path = TargetPath(0, bytearray(1 << 19), 0, 0, agreed, 8, 65536, Gate(), ())
     with pytest.raises(InvalidArgument):
         path.admit(0, [(0, Flat(memory, used, 4096), 17, 512, 128, True, True)])

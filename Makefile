@@ -30,7 +30,7 @@ help:
 	@echo 'make conformance             all of iscsi-test-cu against the embedded target, on many kinds of units; 5 minutes'
 	@echo 'make matrix | mutants        the interoperability table with 64 MiB a row | planted faults must be found'
 	@echo 'make soak | soak-control     as root: I/O under faults for ARGS="--seconds N --seed N" | lying targets are caught'
-	@echo 'make soak-plan               I/O under fault plans, every kind: ARGS="--faults N --seed N"'
+	@echo 'make soak-plan               I/O under fault plans, every kind: ARGS="--faults N --target tgt|lio"'
 	@echo 'make endurance               eight processes on one unit; 10,000 opens: ARGS="--seconds N --opens N"'
 	@echo 'make fuzz | fuzz-short       search with coverage for FUZZ_SECONDS (600), ARGS=TARGET... | a few seconds, for CI'
 	@echo 'make new-project             the pytest plugin from an empty folder, as a new user installs it'

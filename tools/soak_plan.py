@@ -2,10 +2,10 @@
 """The chaos run over fault plans: `make soak-plan`, or `tools/soak_plan.py [--faults N] [--seed N] [--control]`.
 
 Random I/O by six workers on the embedded target while every kind of fault of docs/faults.md strikes, one after the
-other (--target tgt: on tgtd behind a relay, the kinds of the wire); a journal judges every block that is read, and each
-kind must have moved a counter of the session. --control: the same judge on targets that lie, which must be caught
-(with --blind by a judge that sees nothing: they are not).
-Needs no root. Ends with 1 on any violation, or a lie that was not caught.
+other; a journal judges every block that is read, and each kind must have moved a counter of the session. --target tgt
+or lio: on tgtd, or on the Linux kernel's target in a guest (tests/guest), behind a relay: the kinds of the wire.
+--control: the same judge on targets that lie, which must be caught (with --blind by a judge that sees nothing: they
+are not). Needs no root. Ends with 1 on any violation, or a lie that was not caught.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="swd under fault plans: nothing acknowledged is lost")
     parser.add_argument("--faults", type=int, default=2000, help="to inject, at least; every kind in any case")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of I/O and faults; default: the clock")
-    parser.add_argument("--target", choices=("embedded", "tgt"), default="embedded", help="tgt: tgtd behind a relay")
+    targets = ("embedded", "tgt", "lio")
+    parser.add_argument("--target", choices=targets, default="embedded", help="tgt and lio: behind a relay")
     parser.add_argument("--quick", action="store_true", help="without the kinds that take five seconds each")
     parser.add_argument("--control", action="store_true", help="the negative controls instead: lies must be caught")
     parser.add_argument("--blind", action="store_true", help="with --control: the judge sees nothing; must end with 1")

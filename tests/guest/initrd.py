@@ -23,6 +23,7 @@ MODULES = [
     *("crc32c_generic", "crc32c-intel", "dm_mod", "dm_mirror", "dm_log", "dm_snapshot", "dm_thin_pool", "dm_raid"),
     *("raid0", "raid1", "raid10", "raid456", "dm_cache", "dm_cache_smq", "dm_writecache", "dm_integrity", "dm_zero"),
     *("dm_crypt", "dm_bufio", "ext4", "xfs", "vfat", "nls_ascii"),
+    *("configfs", "target_core_mod", "target_core_iblock", "iscsi_target_mod"),
 ]
 # Found in the closure and never run here; emulated machines feel each MiB. The same holds for compression.
 UNUSED = ("usr/share/*", "usr/lib/x86_64-linux-gnu/perl*", "usr/lib/x86_64-linux-gnu/gconv", "usr/lib/udev", "boot",

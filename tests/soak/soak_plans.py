@@ -29,7 +29,7 @@ import soak_kinds
 from soak_journal import BLOCK, Journal, stamped
 from soak_meddler import Meddler
 from soak_run import resident
-from soak_targets import Tgt
+from soak_targets import Lio, Tgt
 
 import swd
 from swd.errors import BadDescriptor, DeadlineExceeded, SwdError
@@ -132,21 +132,21 @@ class Embedded(IscsiTarget):
 
 
 class Foreign(Meddler):
-    """tgtd, behind a relay that spoils what it says."""
+    """tgtd or LIO, behind a relay that spoils what it says."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, serve: Callable[[Path], Tgt | Lio]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="swd-soak-")
         self._image = Path(self._folder.name) / "image"
         self._image.write_bytes(content)
-        self._tgt = Tgt(self._image)
-        super().__init__(self._tgt.port)
+        self._server = serve(self._image)
+        super().__init__(self._server.port)
 
     @property
     def url(self) -> str:
-        return self._tgt.url(self.port)
+        return self._server.url(self.port)
 
     def mend(self) -> None:
-        _until(lambda: not self._tgt.sessions())
+        _until(lambda: not self._server.sessions())
 
     def read(self, offset: int, length: int) -> bytes:
         with self._image.open("rb") as file:
@@ -155,11 +155,15 @@ class Foreign(Meddler):
 
     def stop(self) -> None:
         self.close()
-        self._tgt.kill()
+        self._server.kill()
         self._folder.cleanup()
 
 
-TARGETS: dict[str, Callable[[bytes], Target]] = {"embedded": Embedded, "tgt": Foreign}
+TARGETS: dict[str, Callable[[bytes], Target]] = {
+    "embedded": Embedded,
+    "tgt": lambda content: Foreign(content, Tgt),
+    "lio": lambda content: Foreign(content, Lio),
+}
 
 
 class Bench:
@@ -366,9 +370,9 @@ class _Loaded:
 
 
 def _chosen(target: str, quick: bool) -> dict[str, soak_kinds.Trial]:
-    """From outside, only what is said on the wire can be spoilt; tgtd does not look at the tag of an R2T's data."""
+    """From outside, only what is said on the wire can be spoilt; neither looks at the tag of an R2T's data."""
     chosen = {kind: trial for kind, trial in soak_kinds.TRIALS.items() if trial.weight > 1 or not quick}
-    if target == "tgt":
+    if target != "embedded":
         outside = (kind for kind in chosen if KINDS[kind].place in ("wire", "answer") and kind != "wrong_ttt")
         return {kind: chosen[kind] for kind in outside}
     return chosen

@@ -17,6 +17,7 @@ from swd.values import Portal
 HERE = Path(__file__).parent
 TGT_NAME = "iqn.2026-01.org.swd:soak"
 TGT_KEYS = {"DefaultTime2Wait": "0", "DefaultTime2Retain": "0", "HeaderDigest": "CRC32C", "DataDigest": "CRC32C"}
+LIO_KEYS = {"FirstBurstLength": "16384", "MaxBurstLength": "65536", "MaxOutstandingR2T": "2"}
 BLOCK_SIZE = 4096
 
 
@@ -103,6 +104,29 @@ class Tgt:
 
     def kill(self) -> None:
         self._tgtd.kill()
+
+
+class Lio:
+    """The Linux kernel's target, in a guest that has the file as a disk."""
+
+    def __init__(self, image: Path) -> None:
+        sys.path.append(str(HERE.parent / "guest"))
+        import lio
+
+        self._lio = lio
+        self._guest = contextlib.ExitStack()
+        self.port, self._control = free_port(), free_port()
+        serving = lio.serving(image, self.port, self._control, block_size=BLOCK_SIZE, keys=TGT_KEYS | LIO_KEYS)
+        self._guest.enter_context(serving)
+
+    def url(self, port: int) -> str:
+        return f"iscsi://127.0.0.1:{port}/{self._lio.NAME}/0"
+
+    def sessions(self) -> int:
+        return self._lio.sessions(self._control)  # type: ignore[no-any-return]
+
+    def kill(self) -> None:
+        self._guest.close()
 
 
 def _kill(process: Watched) -> None:

@@ -579,7 +579,7 @@ TARGET = (
         "writes",
         "        memset(write.used, 1, write.pages)\n        forget",
         "        forget",
-        "equality",
+        "units",
     ),
     _target("writes do not narrow the window", "answers", " - self.open_count - self.others - 1", " - 1", "equality"),
     _target("gaps in CmdSN", "commands", "get32(bhs + 24) != self.exp_cmd_sn or ", "", "equality"),

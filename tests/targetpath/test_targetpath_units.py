@@ -153,6 +153,24 @@ def test_the_tag_of_an_open_write_is_in_use(first: RawInitiator) -> None:
     assert first.finish(tag).status == 0
 
 
+def unmap(raw: RawInitiator, lba: int) -> None:
+    """Eight blocks."""
+    parameters = b"\0\x16\0\x10" + bytes(4) + lba.to_bytes(8, "big") + b"\0\0\0\x08" + bytes(4)
+    assert raw.run(b"\x42" + bytes(7) + b"\x18\0", data=parameters).status == 0
+
+
+def test_blocks_unmapped_between_a_write_and_its_data_have_storage(disk: Lun, first: RawInitiator) -> None:
+    tag = first.command(write_10(4000, 8), expect=4096, write=True)
+    r2t = first.receive().header
+    assert isinstance(r2t, pdu.R2T)
+    unmap(first, 4000)
+    assert disk.medium.extent(4000 * 512)[0] is False
+    first.send(pdu.DataOut(itt=tag, ttt=r2t.ttt), BLOCK * 8)
+    assert first.finish(tag).status == 0
+    assert disk.medium.extent(4000 * 512) == (True, 4096)
+    assert first.run(read_10(4000, 8), expect=4096).data == BLOCK * 8
+
+
 def test_provisioning_follows_what_was_written(first: RawInitiator) -> None:
     """GET LBA STATUS (SBC-3 5.6) after writes, UNMAP, and writes again."""
 
@@ -163,8 +181,7 @@ def test_provisioning_follows_what_was_written(first: RawInitiator) -> None:
     assert not mapped(4000)
     assert write(first, 4000, BLOCK * 8) == (0, None)
     assert mapped(4000)
-    parameters = b"\0\x16\0\x10" + bytes(4) + (4000).to_bytes(8, "big") + b"\0\0\0\x08" + bytes(4)
-    assert first.run(b"\x42" + bytes(7) + b"\x18\0", data=parameters).status == 0
+    unmap(first, 4000)
     assert not mapped(4000)
     assert first.run(read_10(4000, 8), expect=4096).data == bytes(4096)
     assert first.run(sixteen(0x8A, 4000, 8), data=BLOCK * 8).status == 0

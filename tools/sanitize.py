@@ -29,18 +29,15 @@ REPORTS = WORK / "reports"
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g"
 PATIENCE = 600  # seconds of a test; they are several times slower here
 
-SPACE = "they have a fixed limit of address space, and the sanitizer takes terabytes"
+# What is other in the copy that is built here: the sanitizer takes terabytes of address space, of which the readers of
+# file systems have a fixed limit.
+LOOSENED = {"swd/volumes/filesystems/helper.py": ("MEMORY: Final = 1 << 30", "MEMORY: Final = 1 << 47")}
 
 # What cannot run here, and why.
 LEFT_OUT = {
     "tests/packaging": "builds and installs swd anew, without sanitizers",
     "tests/guest": "machines of their own: scripts, no tests",
-    "tests/soak": "minutes of I/O by the clock; `make soak`",
-    "tests/driver/test_filesystems.py": f"the readers of file systems: {SPACE}",
-    "tests/volumes/test_fs_hostile.py": f"the readers of file systems: {SPACE}",
-    "tests/volumes/test_fs_trees.py": f"the readers of file systems: {SPACE}",
-    "tests/volumes/test_fs_state.py::test_an_ext4_feature_that_is_said_to_be_read_is": f"the same: {SPACE}",
-    "tests/cli/test_fs_verbs.py": f"the readers of file systems: {SPACE}",
+    "tests/volumes/test_fs_hostile.py::test_the_child_has_nothing_but_its_socket": "it asks for the limit itself",
 }
 
 MAIN = """
@@ -79,6 +76,10 @@ def install(python: Path) -> None:
     from `.venv`, which is looked at after the other's own packages.
     """
     copy_clean(WORK / "src", [path for path in sources() if path.parts[0] != "tests"])
+    for name, (old, new) in LOOSENED.items():
+        text = (WORK / "src" / name).read_text()
+        assert text.count(old) == 1, f"{name} has changed: LOOSENED must follow"
+        (WORK / "src" / name).write_text(text.replace(old, new))
     env = {"CC": " ".join(compiler()), "CFLAGS": FLAGS, "LDSHARED": " ".join([*compiler(), "-shared", FLAGS])}
     pip = [sys.executable, "-m", "pip", "-q"]
     shutil.rmtree(WORK / "wheel", ignore_errors=True)
@@ -144,7 +145,7 @@ def main() -> int:
     env = environment()
     status = 0
     for chosen in [sys.argv[1:]] if sys.argv[1:] else parts():
-        status = status or suite(python, chosen, env)
+        status = suite(python, chosen, env) or status
     for name, why in LEFT_OUT.items():
         print(f"sanitize: left out: {name}: {why}")
     found = reported()

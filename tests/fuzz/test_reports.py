@@ -67,6 +67,28 @@ def test_what_the_sanitizers_say(tool: ModuleType, tmp_path: Path, monkeypatch: 
     assert [path.name for path in tool.reported()] == ["report.2", "report.3"]
 
 
+@pytest.mark.parametrize("tool", ["sanitize"], indirect=True)
+@pytest.mark.parametrize(("statuses", "end"), [([1, 0, 0], 1), ([0, 0, 2], 1), ([0, 0, 0], 0)])
+def test_every_folder_is_run_though_one_fails(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statuses: list[int], end: int
+) -> None:
+    ran: list[str] = []
+
+    def suite(_python: Path, chosen: list[str], _env: dict[str, str]) -> int:
+        ran.append(chosen[0])
+        return statuses[len(ran) - 1]
+
+    for name, value in {"WORK": tmp_path, "REPORTS": tmp_path / "reports", "suite": suite}.items():
+        monkeypatch.setattr(tool, name, value)
+    monkeypatch.setattr(tool, "interpreter", lambda: Path())
+    monkeypatch.setattr(tool, "install", lambda _python: None)
+    monkeypatch.setattr(tool, "parts", lambda: [["a"], ["b"], ["c"]])
+    monkeypatch.setattr(tool.sys, "argv", ["sanitize.py"])
+    monkeypatch.setattr(tool.signal, "signal", lambda *_: None)
+    assert tool.main() == end
+    assert ran == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("tool", ["sanitize", "valgrind"], indirect=True)
 def test_what_is_left_out_is_there(tool: ModuleType, root: Path) -> None:
     for name in tool.LEFT_OUT:

@@ -100,6 +100,7 @@ def environment() -> dict[str, str]:
         "PYTHONPATH": str(WORK / "path"),
         "PYTHONMALLOC": "malloc",
         "SWD_TEST_HOME": str(VENV),
+        "SWD_TEST_SLOWER": "5",
         # Little is kept of what was freed, for the sake of the tests that measure memory.
         "ASAN_OPTIONS": f"detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=8:{reports}",
         "UBSAN_OPTIONS": f"print_stacktrace=1:{reports}",

@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from support.pace import SLOWER
 from support.peer import NAME, Script, Talk, playing
 
 import swd
@@ -30,7 +31,7 @@ from swd.proto import pdu
 from swd.proto.pdu import Opcode
 
 READ = (0, 0, 8)  # LUN, LBA, blocks
-PATIENCE = 4  # seconds for what takes milliseconds
+PATIENCE = 4 * SLOWER  # seconds for what takes milliseconds
 SLOW = {"InitialR2T": "Yes", "ImmediateData": "No"}
 
 

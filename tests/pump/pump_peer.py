@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import socket
 import struct
 import threading
@@ -17,7 +18,8 @@ from swd.proto.pdu import BHS_LENGTH
 from swd.values import RESERVED_TAG, Event, Negotiated
 
 BLOCK = 512
-PATIENCE = 20.0  # seconds that a peer waits before the test has failed
+SLOWER = float(os.environ.get("SWD_TEST_SLOWER", "1"))  # as support.pace, which the children of tests do not find
+PATIENCE = 20.0 * SLOWER  # seconds that a peer waits before the test has failed
 CANARY = b"\x55"
 TEST_UNIT_READY = bytes(6)
 READ_ONE = bytes.fromhex("28 00 00000007 00 0001 00")  # block 7

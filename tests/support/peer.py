@@ -21,12 +21,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
+from support.pace import SLOWER
 from swd.proto import pdu
 from swd.proto.pdu import Opcode, Pdu
 from swd.values import RESERVED_TAG, Portal
 
 NAME = "iqn.2026-01.org.example:scripted"
-PATIENCE = 10.0  # seconds that a script waits for what it expects
+PATIENCE = 10.0 * SLOWER  # seconds that a script waits for what it expects
 WINDOW = 31  # commands beyond the next one
 Pairs = Iterable[tuple[str, str]]
 

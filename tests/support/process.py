@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import IO
 
 import swd
+from support.pace import SLOWER
 
-PATIENCE = 20.0  # seconds for what takes a fraction of one
+PATIENCE = 20.0 * SLOWER  # seconds for what takes a fraction of one
 HOME = str(Path(swd.__file__).resolve().parent.parent)  # so that a child imports the swd that is under test
 
 

@@ -22,11 +22,13 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import NamedTuple
 
+from support.pace import SLOWER
+
 from target import wire
 from target.wire import RESERVED, Op, Pdu
 
 SECURITY, OPERATIONAL, FULL_FEATURE = 0, 1, 3
-PATIENCE = 10.0  # seconds that a script waits for the initiator; then it fails
+PATIENCE = 10.0 * SLOWER  # seconds that a script waits for the initiator; then it fails
 TARGET = "iqn.2026-01.org.example:scripted"
 
 # What a target answers that takes nothing unasked; `login` adds and replaces.

@@ -73,7 +73,7 @@ class Session:
         self.outbox = outbox
         self.drop = drop
         self.tasks = TaskSet()
-        self.window = Window(agreed.cmd_sn, depth)
+        self.window = Window(agreed.cmd_sn, depth, agreed.first_burst_length)
         self.closing = False
         self.observed = False
         self._directory = directory

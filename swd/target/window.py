@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from swd.errors import ProtocolViolation
 from swd.proto import serial
 from swd.target.framing import Frame
+
+SMALLEST_SEGMENT = 512  # bytes; nobody declares a MaxRecvDataSegmentLength below it (RFC 7143 13.12)
+MORE_PDUS = 16  # unsolicited Data-Out beyond those that a first burst in such segments takes
 
 
 @dataclass
@@ -19,19 +23,24 @@ class _Held:
 
     frames: list[Frame]
     itt: int
+    size: int  # of all their data segments
 
 
 class Window:
     """ExpCmdSN, MaxCmdSN, and the requests between them that came out of order.
 
     `depth` is how many commands a session may have open: MaxCmdSN never goes back, but it stands still while tasks are
-    open, so that nobody makes the target hold more than that.
+    open, so that nobody makes the target hold more than that. Each of the commands that are held may have `first_burst`
+    bytes of data behind it that were not asked for, its own segment among them (RFC 7143 13.14): together, no more than
+    `depth` times the longer of that and a data segment.
     """
 
-    def __init__(self, cmd_sn: int, depth: int) -> None:
+    def __init__(self, cmd_sn: int, depth: int, first_burst: int = 65536) -> None:
         self.exp_cmd_sn = cmd_sn
         self.max_cmd_sn = serial.add(cmd_sn, depth - 1)
         self._depth = depth
+        self._first_burst = first_burst
+        self._most_frames = 1 + first_burst // SMALLEST_SEGMENT + MORE_PDUS
         self._held: dict[int, _Held] = {}
         self._skipped: set[int] = set()  # aborted before they came (11.6.1): counted as received
 
@@ -55,18 +64,29 @@ class Window:
         if not self.admits(cmd_sn) or cmd_sn in self._held or cmd_sn in self._skipped:
             return
         if cmd_sn != self.exp_cmd_sn:
-            self._held[cmd_sn] = _Held([_kept(frame)], itt)
+            self._held[cmd_sn] = _Held([_kept(frame)], itt, len(frame.data))
             return
         self.exp_cmd_sn = serial.add(cmd_sn, 1)
         yield frame
         yield from self._due()
 
     def hold_data(self, frame: Frame, itt: int) -> bool:
-        """Keep unsolicited data of a command that is itself held; False if none is."""
+        """Keep unsolicited data of a command that is itself held; False if none is.
+
+        Raises ProtocolViolation for more of it than may come unasked: what is not due is not to fill our memory.
+        """
         held = next((held for held in self._held.values() if held.itt == itt), None)
-        if held is not None:
-            held.frames.append(_kept(frame))
-        return held is not None
+        if held is None:
+            return False
+        held.size += len(frame.data)
+        if held.size > self._first_burst or len(held.frames) == self._most_frames:
+            raise ProtocolViolation(
+                f"unsolicited data of a command that waits for its turn went beyond {self._first_burst} bytes "
+                f"(FirstBurstLength), or came in more than {self._most_frames - 1} PDUs",
+                clause="13.14",
+            )
+        held.frames.append(_kept(frame))
+        return True
 
     def skip(self, cmd_sn: int) -> bool:
         """Abort a command that is held or has not come: its number counts as received. False if outside the window.

@@ -216,6 +216,31 @@ def test_a_gap_is_waited_for(server: TargetServer) -> None:
         assert raw.finish(second).data == DATA[:512]
 
 
+def test_a_first_burst_is_held_for_a_gap_and_no_more(server: TargetServer) -> None:
+    """The rest of a command whose number is not due: as much as was agreed on is kept, and more ends the connection."""
+    with connected(server) as raw:
+        raw.cmd_sn += 1
+        tag = raw.command(write_10(0, 128), expect=65536, immediate_data=DATA[:512], final=False, write=True)
+        for number in range(127):
+            at = 512 * (number + 1)
+            raw.send(pdu.DataOut(itt=tag, final=number == 126, data_sn=number, buffer_offset=at), DATA[at : at + 512])
+        raw.send(pdu.NopOut(itt=1, immediate=True, cmd_sn=raw.cmd_sn))
+        assert isinstance(raw.receive().header, pdu.NopIn)
+        raw.cmd_sn -= 2
+        assert raw.finish(raw.command(bytes(6))).status == 0  # the number that was missing
+        assert raw.finish(tag).status == 0
+        raw.cmd_sn += 1
+        assert raw.run(read_10(0, 128), expect=65536).data == DATA[:65536]
+        raw.cmd_sn += 1
+        tag = raw.command(write_10(0, 8), expect=4096, final=False, write=True)
+        raw.send(pdu.DataOut(itt=tag, final=False), DATA[:65536])
+        raw.send(pdu.DataOut(itt=tag, final=False, data_sn=1, buffer_offset=65536), DATA[:4])
+        assert raw.closed()
+    until(lambda: server.statistics["protocol_errors"] == 1)
+    with RawInitiator(server.portal, isid=b"\x80\0\0\0\0\2") as raw:  # it was of that connection only
+        assert raw.login(NAME).status_class == 0
+
+
 def test_stat_sn_counts_answers_with_status(server: TargetServer) -> None:
     with connected(server) as raw:
         numbers = [raw.run(bytes(6)).pdus[-1].header.stat_sn for _ in range(3)]  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ cdef enum:
     LOOK = 16                   # receives after which it is asked anew where packets come in
     POLL_IN = 0x001             # Linux and macOS agree on these
     POLL_OUT = 0x004
-    POLL_BAD = 0x018
+    POLL_BAD = 0x038            # ERR, HUP, NVAL
 
 
 cdef int serve(TargetPath self) noexcept nogil:

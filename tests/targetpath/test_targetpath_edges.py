@@ -4,6 +4,9 @@ comes with one receive and what comes with the next is not left to chance."""
 
 from __future__ import annotations
 
+import concurrent.futures
+import errno
+import fcntl
 import os
 import socket
 import subprocess
@@ -40,11 +43,12 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 class Place:
     """A path whose ring holds `came`, and a disk of eight blocks."""
 
-    def __init__(self, near: socket.socket, agreed: Negotiated, came: bytes) -> None:
+    def __init__(self, near: socket.socket, agreed: Negotiated, came: bytes, fd: int = -1) -> None:
         self.memory = bytearray(4096)
         ring = bytearray([STALE]) * RING
         ring[: len(came)] = came
-        self.path = TargetPath(near.fileno(), ring, 0, len(came), agreed, 32, 65536, Gate(), (b"wrong", b"order"))
+        self.fd = near.fileno() if fd < 0 else fd
+        self.path = TargetPath(self.fd, ring, 0, len(came), agreed, 32, 65536, Gate(), (b"wrong", b"order"))
         self.path.position = (1, 0, 1, 32)
         self.path.admit(Gate().passed, [(0, Flat(self.memory, bytearray(1), 4096), 8, 512, 8, True, True)])
 
@@ -90,6 +94,27 @@ def test_what_came_behind_a_long_answer_is_taken_up_when_that_has_gone(
             assert odd.result(5) == (PING, 96, 96)
         finally:
             near.shutdown(socket.SHUT_RDWR)  # wakes it up
+
+
+def test_a_closed_descriptor_under_unsent_bytes_ends_the_path(pair: tuple[socket.socket, socket.socket]) -> None:
+    """It does not look for ever at a descriptor of which poll says only that there is none."""
+    near, _ = pair
+    place = Place(near, Negotiated(), b"", fd=fcntl.fcntl(near, fcntl.F_DUPFD_CLOEXEC, 500))  # which nobody else takes
+    place.path.append(bytes(16 << 20))
+    place.path.flush()
+    assert place.path.unsent
+    os.close(place.fd)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(place.path.run)
+        try:
+            with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+                ended.result(5)
+        finally:
+            if not ended.done():
+                with socket.socket() as unconnected:
+                    os.dup2(unconnected.fileno(), place.fd)  # which ends it at last
+                concurrent.futures.wait([ended])
+                os.close(place.fd)
 
 
 NO_MEMORY = """

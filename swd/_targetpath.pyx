@@ -41,18 +41,18 @@ include "_targetpath_answers.pxi"
 
 @cython.no_gc_clear  # as Flat
 cdef class TargetPath:
-    """TargetPath(fd, buffer, start, end, agreed, depth, max_segment, gate, senses, spin_us=0)
+    """TargetPath(fd, buffer, start, end, agreed, depth, max_segment, gate, senses, spin_us=0, header_checked=False)
 
     fd: a connected, blocking stream socket, which stays the caller's. buffer: a bytearray that holds the longest PDU
     and RING bytes, with what has come already from `start` to `end`. agreed: a `Negotiated`, from the initiator's side.
     depth: commands that the session may have open. max_segment: the longest data segment that is taken. senses: sense
     data of the two errors that end a write: wrong amount of data, data out of order. spin_us: how long to look for more
-    before sleeping.
+    before sleeping. header_checked: the digest of the header at `start` was found right, and counted, before.
     """
 
     def __cinit__(
         self, int fd, bytearray buffer not None, uint32_t start, uint32_t end, agreed, uint32_t depth,
-        uint32_t max_segment, Gate gate not None, senses, unsigned spin_us=0
+        uint32_t max_segment, Gate gate not None, senses, unsigned spin_us=0, bint header_checked=False
     ):
         pthread_mutex_init(&self.lock, NULL)
         PyObject_GetBuffer(buffer, &self.view, PyBUF_WRITABLE)
@@ -62,7 +62,7 @@ cdef class TargetPath:
             raise InvalidArgument(f"a buffer of {self.view.len} bytes is too small for segments of {max_segment}")
         self.ring = <uint8_t *>self.view.buf
         self.size_of_ring = <uint32_t>self.view.len
-        self.start, self.end = start, end
+        self.start, self.end, self.header_checked = start, end, header_checked
         self.fd = fd
         self.gate = gate
         self.seen = swd_gate_read(&gate.epoch) - 1

@@ -51,11 +51,11 @@ class CompiledPath:
     ) -> None:
         self._session = session
         self._scsi = session.node.scsi
-        buffer, start, end = inbox.hand_over()
+        buffer, start, end, checked = inbox.hand_over()
         self._buffer = memoryview(buffer)
         self._path = TargetPath(
             sock.fileno(), buffer, start, end, session.agreed, session.node.config.queue_depth,
-            inbox.max_segment, self._scsi.gate, _SENSES, spin_us,
+            inbox.max_segment, self._scsi.gate, _SENSES, spin_us, checked,
         )  # fmt: skip
         self._path.position = session.position
         self._path.held = session.window.holds

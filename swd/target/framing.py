@@ -71,9 +71,10 @@ class Inbox:
         while (frame := self._next()) is not None:
             yield frame
 
-    def hand_over(self) -> tuple[bytearray, int, int]:
-        """The buffer, and where in it what is unread begins and ends: for somebody else to go on with."""
-        return self._buffer, self._start, self._end
+    def hand_over(self) -> tuple[bytearray, int, int, bool]:
+        """The buffer, where in it what is unread begins and ends, and whether the digest of the header that it begins
+        with has been checked: for somebody else to go on with."""
+        return self._buffer, self._start, self._end, self._header_checked
 
     def _next(self) -> Frame | None:
         at, available = self._start, self._end - self._start

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 from conftest import NAME, SIZE, Serve
-from raw_initiator import OPERATIONAL, RawInitiator, pairs_of, read_10, sixteen, text, write_10
+from raw_initiator import CRC, INITIATOR, OPERATIONAL, RawInitiator, pairs_of, read_10, sixteen, text, write_10
 
 from swd.errors import InvalidArgument, NoSuchDevice
 from swd.proto import pdu
@@ -530,6 +530,27 @@ def test_counts_name_what_went_over_the_wire(server: TargetServer) -> None:
         assert counts["pdus_in"] == {"LOGIN_REQUEST": 2, "SCSI_COMMAND": 2, "DATA_OUT": 1}
         assert counts["pdus_out"] == {"LOGIN_RESPONSE": 2, "SCSI_RESPONSE": 2, "R2T": 1}
         assert counts["accepts"] == counts["logins"] == counts["sessions_open"] == 1
+
+
+def test_a_digest_is_counted_once_whoever_checks_it(server: TargetServer) -> None:
+    """With the last of the login the header of a ping has come, and not its data: there the path takes over."""
+    with RawInitiator(server.portal) as raw:
+        who = [("InitiatorName", INITIATOR), ("SessionType", "Normal"), ("TargetName", NAME), ("AuthMethod", "None")]
+        raw.request(who, csg=0, nsg=1)
+        words = text(DIGESTS)
+        login = bytearray(pdu.LoginRequest(isid=raw.isid, csg=1, nsg=3, transit=True, cmd_sn=1, itt=1).pack())
+        login[5:8] = len(words).to_bytes(3, "big")
+        ping = bytearray(pdu.NopOut(itt=2, cmd_sn=1).pack())
+        ping[5:8] = (4).to_bytes(3, "big")
+        head = bytes(ping) + CRC(ping).to_bytes(4, "little")
+        raw.sock.sendall(bytes(login) + words + bytes(-len(words) & 3) + head)
+        assert isinstance(raw.receive().header, pdu.LoginResponse)
+        raw.header_digest = raw.data_digest = True
+        raw.sock.sendall(b"ping" + CRC(b"ping").to_bytes(4, "little"))
+        answer = raw.receive()
+        assert (type(answer.header), answer.data) == (pdu.NopIn, b"ping")
+        counted = server.statistics
+        assert (counted["header_digests_checked"], counted["data_digests_checked"]) == (1, 1)
 
 
 def test_stop_is_quick_and_joins_everything() -> None:

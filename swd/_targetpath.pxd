@@ -92,9 +92,12 @@ cdef class Flat:
     cdef Py_buffer memory, used
     cdef uint32_t page
     cdef int open
+    cdef object paths           # weakly: those that were admitted to it
+    cdef list stopped           # those that `go` will let go on
 
 
 cdef class TargetPath:
+    cdef object __weakref__
     cdef pthread_mutex_t lock
     cdef int fd, why            # the descriptor, and the errno that broke it
     cdef unsigned spin_us, since_look

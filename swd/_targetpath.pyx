@@ -39,7 +39,7 @@ include "_targetpath_writes.pxi"
 include "_targetpath_answers.pxi"
 
 
-@cython.no_gc_clear  # as Flat
+@cython.no_gc_clear  # its buffer must not be let go before it is released
 cdef class TargetPath:
     """TargetPath(fd, buffer, start, end, agreed, depth, max_segment, gate, senses, spin_us=0, header_checked=False)
 

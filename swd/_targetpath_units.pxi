@@ -3,8 +3,10 @@
 again. A part of `_targetpath.pyx`. PDUs it may not know, nor why a unit is shut: `swd.target.compiled.access` does.
 
 A `Flat` that was admitted once is kept for the life of the path: what is lent from it may wait to be sent, and open
-writes point into it.
+writes point into it. It knows the paths in turn, so that one command can have the memory for itself (`stop`, `go`).
 """
+
+import weakref
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -12,6 +14,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from swd.errors import InvalidArgument
+
+cdef pthread_mutex_t stopping       # one Flat at a time, for two might stop the same paths in another order
+pthread_mutex_init(&stopping, NULL)
 
 
 cdef class Gate:
@@ -29,7 +34,7 @@ cdef class Gate:
         return swd_gate_read(&self.epoch)
 
 
-@cython.no_gc_clear  # its buffers must not be let go before they are released
+@cython.no_gc  # its buffers must not be let go before they are released; no cycle goes through it
 cdef class Flat:
     """Flat(memory, used, page): a medium that is plain memory, and a byte for each `page` bytes of it that becomes 1
     once they may have been written. Keeps both buffers from going away."""
@@ -40,6 +45,8 @@ cdef class Flat:
         PyObject_GetBuffer(used, &self.used, PyBUF_WRITABLE)
         self.open = 2
         self.page = page
+        self.paths = weakref.WeakSet()
+        self.stopped = []
         if not page or <uint64_t>self.used.len * page < <uint64_t>self.memory.len:
             raise InvalidArgument(f"{self.used.len} pages of {page} bytes do not cover {self.memory.len} bytes")
 
@@ -48,6 +55,30 @@ cdef class Flat:
             PyBuffer_Release(&self.used)
         if self.open:
             PyBuffer_Release(&self.memory)
+
+    def stop(self):
+        """Until `go`, which the same thread must call: nothing of this memory is read or written by a path, and what
+        one has answered from it is a copy. Meanwhile nothing may be asked of a path in this thread."""
+        cdef TargetPath path
+        with nogil:
+            pthread_mutex_lock(&stopping)
+        try:
+            self.stopped = list(self.paths)
+        except BaseException:
+            pthread_mutex_unlock(&stopping)
+            raise
+        for path in self.stopped:
+            with nogil:
+                pthread_mutex_lock(&path.lock)
+                swd_queue_own(&path.queue)
+
+    def go(self):
+        """What `stop` stopped goes on."""
+        cdef TargetPath path
+        for path in self.stopped:
+            pthread_mutex_unlock(&path.lock)
+        self.stopped = []
+        pthread_mutex_unlock(&stopping)
 
     @property
     def size(self):
@@ -71,7 +102,8 @@ cdef Place *places_of(TargetPath self, list units) except NULL:
             lun, flat, blocks, block_size, most, may_read, may_write = unit
             if blocks * block_size > flat.size or most * block_size >= 1 << 31:
                 raise InvalidArgument(f"{blocks} blocks of {block_size} bytes do not fit into {flat.size}")
-            self.kept[flat] = None
+            if flat not in self.kept:
+                enroll(self, flat)
             places[i].lun, places[i].blocks, places[i].block_size, places[i].most = lun, blocks, block_size, most
             places[i].readable, places[i].writable = may_read, may_write
             places[i].base, places[i].used = <uint8_t *>flat.memory.buf, <uint8_t *>flat.used.buf
@@ -80,6 +112,18 @@ cdef Place *places_of(TargetPath self, list units) except NULL:
         free(places)
         raise
     return places
+
+
+cdef int enroll(TargetPath self, Flat flat) except -1:
+    """From now on the path is stopped with this Flat, and does not get to use it while that is stopped."""
+    with nogil:
+        pthread_mutex_lock(&stopping)
+    try:
+        flat.paths.add(self)
+        self.kept[flat] = None
+    finally:
+        pthread_mutex_unlock(&stopping)
+    return 0
 
 
 cdef Place *unit_of(TargetPath self, uint64_t lun) noexcept nogil:

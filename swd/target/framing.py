@@ -3,7 +3,7 @@
 
 `Inbox` owns one buffer. Many PDUs that came with one receive are handed out one after the other, their data as views of
 that buffer, so a frame must be used up before more is received. `Outbox` gathers what one tick of work wants to say
-into a list of buffers for one `sendmsg`; Data-In lies in it as views of the medium.
+into a list of buffers for one `sendmsg`; Data-In is not copied again.
 """
 
 from __future__ import annotations

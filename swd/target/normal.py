@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A normal session: SCSI commands and their data, over what every session can do.
 
-A read is answered at once, out of views of the medium. A write becomes a `WriteTask` until its data is there. Reads and
-writes that are open at the same time may see each other's bytes, as the standards allow for SIMPLE tasks; for any other
-task attribute, what is on its way out is made the session's own first.
+A read is answered at once. A write becomes a `WriteTask` until its data is there. Reads and writes that are open at the
+same time may see each other's bytes, as the standards allow for SIMPLE tasks; for any other task attribute, what is on
+its way out (the compiled path lends its memory) is made the session's own first.
 """
 
 from __future__ import annotations

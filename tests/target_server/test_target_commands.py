@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from test_target_reservations import REGISTER, RESERVE, reserve_out
 
 from swd.errors import MediumError
 from swd.target import FileMedium, Lun, RamMedium, TargetConfig
+from swd.target.media import Buffer
 from swd.target.portgroups import STATES, PortGroups
 from swd.target.scsi.operations import TABLE
 from swd.target.scsi.reply import CONDITION_MET, Reply, WantData
@@ -65,6 +68,71 @@ def test_compare_and_write_excludes_its_like(bench: Bench) -> None:
     for thread in threads:
         thread.join()
     assert int.from_bytes(bench.good(read_10(0, 1)), "big") == turns * hands
+
+
+class Halting(RamMedium):
+    """With `in_write` it stops in the midst of a write until `go`; and it does `amid_read` in the midst of a read."""
+
+    def __init__(self) -> None:
+        super().__init__(BLOCKS * 512)
+        self.in_write = False
+        self.half, self.was_read, self.go = threading.Event(), threading.Event(), threading.Event()
+        self.amid_read: list[Callable[[], object]] = []
+
+    def write(self, offset: int, data: Buffer) -> None:
+        half = len(data) // 2
+        super().write(offset, data[:half])
+        if self.in_write:
+            self.half.set()
+            assert self.go.wait(10)
+        super().write(offset + half, data[half:])
+
+    def read(self, offset: int, length: int) -> memoryview:
+        if not self.amid_read:
+            self.was_read.set()
+            return super().read(offset, length)
+        first = bytes(super().read(offset, length // 2))
+        self.amid_read.pop()()
+        return memoryview(first + bytes(super().read(offset + length // 2, length - length // 2)))
+
+
+OLD, NEW = A * 8, B * 8
+STEPS = {
+    "compare": (compare_and_write(0, 8), OLD + NEW),
+    "or": (sixteen(0x8B, 0, 8), bytes(one | other for one, other in zip(OLD, NEW, strict=True))),
+    "atomic": (sixteen(0x9C, 0, 0)[:10] + b"\0\0\0\x08\0\0", NEW),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_read_amid_one_step_sees_all_or_nothing_of_it(step: str) -> None:
+    medium = Halting()
+    bench = Bench(TargetConfig(NAME, {0: Lun(medium)}))
+    bench.good(write_10(0, 8), data=OLD)
+    cdb, data = STEPS[step]
+    medium.in_write = True
+    with ThreadPoolExecutor(2) as pool:
+        stepping = pool.submit(bench.good, cdb, data=data)
+        try:
+            assert medium.half.wait(10)
+            medium.was_read.clear()
+            found = pool.submit(bench.good, read_10(0, 8))
+            assert medium.was_read.wait(10)
+        finally:
+            medium.go.set()
+        stepping.result()
+        assert found.result() == bench.good(read_10(0, 8)) != OLD
+
+
+def test_one_step_amid_a_read_is_seen_or_not() -> None:
+    medium = Halting()
+    bench = Bench(TargetConfig(NAME, {0: Lun(medium)}))
+    bench.good(write_10(0, 8), data=OLD)
+    other = bench.enter("other")
+    with ThreadPoolExecutor(1) as pool:
+        medium.amid_read.append(lambda: pool.submit(bench.good, compare_and_write(0, 8), data=OLD + NEW).result())
+        assert bench.good(read_10(0, 8), by=other) in (OLD, NEW)
+    assert bench.good(read_10(0, 8)) == NEW
 
 
 @pytest.mark.parametrize(

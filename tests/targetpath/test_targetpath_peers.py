@@ -233,6 +233,7 @@ def test_garbage_goes_quietly(capfd: pytest.CaptureFixture[str]) -> None:
     """Buffers that a path holds are released by it, in whatever order a cycle of garbage is taken apart."""
     for _ in range(3):
         alone = Alone(Negotiated())
+        alone.path.admit(0, [(0, alone.flat, BLOCKS, 512, 128, True, True)])
         alone.near.close()
         alone.far.close()
         cycle: list[object] = [alone.path]

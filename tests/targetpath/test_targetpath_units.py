@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from target_server.raw_initiator import RawInitiator, read_10, sixteen, write_10
+from target_server.raw_initiator import OPERATIONAL, RawInitiator, read_10, sixteen, write_10
 
 from swd.proto import pdu
 from swd.target import Lun, RamMedium, TargetConfig, TargetServer
@@ -207,6 +207,62 @@ def test_an_ordered_command_does_not_reach_back(server: TargetServer, disk: Lun)
         for tag in tags:
             assert raw.finish(tag).data == old
         assert raw.finish(99).status == 0
+
+
+def compare_and_write(raw: RawInitiator, lba: int, old: bytes, new: bytes) -> None:
+    cdb = b"\x89\0" + lba.to_bytes(8, "big") + bytes([0, 0, 0, len(old) // 512, 0, 0])
+    assert raw.run(cdb, data=old + new).status == 0
+
+
+@pytest.mark.parametrize("digest", ["None", "CRC32C"])
+def test_a_compare_and_write_does_not_reach_back(
+    server: TargetServer, disk: Lun, second: RawInitiator, digest: str
+) -> None:
+    """Reads of another session that have been answered, and are on their way out, show the blocks before it."""
+    old, new = b"o" * (2 << 20), b"n" * (255 * 512)
+    disk.medium.write(0, old)
+    with RawInitiator(server.portal) as raw:
+        raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+        raw.login(NAME, operational=tuple({**dict(OPERATIONAL), "DataDigest": digest}.items()))
+        raw.ready()
+        before = compiled_answers(server)
+        tags = [raw.command(read_10(0, 4096), expect=len(old)) for _ in range(3)]
+        while digest == "None" and compiled_answers(server) < before + 3 * 32:
+            select.select([], [], [], 0.01)  # until they have been answered
+        compare_and_write(second, 4096 - 255, b"o" * len(new), new)
+        after = old[: -len(new)] + new
+        seen = [{old: "before", after: "after"}.get(raw.finish(tag).data) for tag in tags]
+        if digest == "None":
+            assert seen == ["before"] * 3
+        else:  # they are answered one by one, as the peer takes them
+            assert seen == ["before"] * seen.count("before") + ["after"] * seen.count("after")
+
+
+def test_reads_and_writes_wait_while_the_memory_is_for_one(
+    server: TargetServer, disk: Lun, first: RawInitiator, second: RawInitiator
+) -> None:
+    """Of sessions that use it and of one that is new, and nobody else's."""
+    assert write(first, 0, BLOCK) == (0, None)
+    flat = disk.medium.flat()
+    flat.stop()
+    try:
+        tag = first.command(read_10(0, 1), expect=512)
+        other = second.command(write_10(8, 1), expect=512, immediate_data=BLOCK)
+        third = RawInitiator(server.portal, isid=b"\x80\0\0\0\0\3")
+        third.login(NAME)
+        third.command(read_10(0, 1), expect=512)  # its attention
+        waiting = [third.sock, first.sock, second.sock]
+        assert not select.select(waiting, [], [], 0.2)[0]
+        assert bytes(disk.medium.read(8 * 512, 512)) == bytes(512)
+        disk.medium.write(0, bytes(512))
+    finally:
+        flat.go()
+    with third:
+        assert third.receive().header.status == 2
+        assert third.run(read_10(0, 1), expect=512).data == bytes(512)
+    assert first.finish(tag).data == bytes(512)
+    assert second.finish(other).status == 0
+    assert second.run(read_10(8, 1), expect=512).data == BLOCK
 
 
 def test_a_reservation_of_another_session_holds(first: RawInitiator, second: RawInitiator) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands that read and write in one step: COMPARE AND WRITE, ORWRITE, WRITE ATOMIC (SBC-3 5.2, 5.11; SBC-4 5.47).
 
-None is begun with more or less data than its CDB asks for. They exclude each other by the unit's lock. A plain WRITE
-stores its blocks one transfer at a time and does not wait for them, and a READ that overlaps may see old and new
-blocks, as it may with any WRITE.
+None is begun with more or less data than its CDB asks for. They exclude each other, and a READ sees the blocks before
+or after one of them (`LogicalUnit.alone`). A plain WRITE stores its blocks one transfer at a time; that of a compiled
+path waits for them, others do not.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def compare_and_write(unit: LogicalUnit, request: Request) -> Outcome:
 
 
 def _compared(unit: LogicalUnit, offset: int, length: int, durable: bool, data: memoryview) -> Reply:
-    with unit.state.lock:
+    with unit.alone():
         found = bytes(unit.medium.read(offset, length))
         expected = bytes(data[:length])
         if found != expected:
@@ -61,7 +61,7 @@ def or_write(unit: LogicalUnit, request: Request) -> Outcome:
 
 
 def _ored(unit: LogicalUnit, offset: int, length: int, durable: bool, data: memoryview) -> Reply:
-    with unit.state.lock:
+    with unit.alone():
         both = int.from_bytes(unit.medium.read(offset, length), "big") | int.from_bytes(data, "big")
         unit.store(offset, memoryview(both.to_bytes(length, "big")), durable=durable)
     return Reply()
@@ -81,7 +81,7 @@ def write_atomic(unit: LogicalUnit, request: Request) -> Outcome:
 
 
 def _atomically(unit: LogicalUnit, offset: int, durable: bool, data: memoryview) -> Reply:
-    with unit.state.lock:
+    with unit.alone():
         unit.store(offset, data, durable=durable)
     return Reply()
 

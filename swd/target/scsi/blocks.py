@@ -39,7 +39,7 @@ def flags_of(cdb: bytes) -> int:
 def read(unit: LogicalUnit, request: Request) -> Reply:
     flags_of(request.cdb)
     offset, length = unit.media_range(*blocks_of(request.cdb))
-    return Reply(data=unit.medium.read(offset, length)) if length else Reply()
+    return Reply(data=unit.load(offset, length)) if length else Reply()
 
 
 def write(unit: LogicalUnit, request: Request) -> Outcome:

@@ -6,12 +6,14 @@ Which commands there are says `operations.TABLE`.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from swd.errors import InvalidArgument, MediumError
 from swd.proto import lun as lun_field
 from swd.target.config import Lun
-from swd.target.media import Medium
+from swd.target.media import Buffer, Medium
 from swd.target.scsi import inquiry, ports, sanitize
 from swd.target.scsi.cdb import allocation, check_range
 from swd.target.scsi.copying import Results
@@ -148,6 +150,30 @@ class LogicalUnit:
         self.medium.write(offset, data)
         if durable or not self.state.write_cache:
             self.medium.flush()
+
+    def load(self, offset: int, length: int) -> Buffer:
+        """A copy of blocks, as they were before or after a COMPARE AND WRITE or one of its kin: never from amid it."""
+        before = self.state.steps
+        data = bytes(self.medium.read(offset, length))
+        if before & 1 or self.state.steps != before:
+            with self.state.lock:
+                data = bytes(self.medium.read(offset, length))
+        return data
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Read and write the medium in one step: plain READs and the compiled paths wait, and so do others like it."""
+        flat = self.medium.flat()
+        with self.state.lock:
+            if flat is not None:
+                flat.stop()
+            self.state.steps += 1
+            try:
+                yield
+            finally:
+                self.state.steps += 1
+                if flat is not None:
+                    flat.go()
 
     def whole_blocks(self, length: int) -> int:
         """`length` rounded down to whole blocks."""

@@ -411,7 +411,7 @@ HOSTILE_ENGINE = (
     Mutant(  # a target that says so still answers the tests' few commands: only the engine's own numbers show it
         "a window that cannot be",
         ANSWERS,
-        (("if not serial_before(max_cmd_sn, get32(self.bhs + 28) - 1) and ", "if "),),
+        (("    if serial_before(max_cmd_sn, get32(self.bhs + 28) - 1):", "    if False:"),),
         ("tests/engine/test_window.py",),
     ),
     Mutant(  # callers take events as they come, so that a flood on the wire ends by what it says
@@ -602,7 +602,10 @@ TARGET = (
         "        if False:\n            crc = swd",
         "equality",
     ),
-    _target("a buffer for the collector", "swd/_targetpath.pyx", "@cython.no_gc_clear  # as", "# as", "peers"),
+    _target("a step, and no copies", "units", "                swd_queue_own(&path.queue)\n", "", "units"),
+    _target("a step that stops no path", "units", "        flat.paths.add(self)\n", "", "units"),
+    _target("a buffer for the collector", "swd/_targetpath.pyx", "@cython.no_gc_clear  # its", "# its", "peers"),
+    _target("a unit for the collector", "units", "@cython.no_gc  # its", "# its", "peers"),
 )
 
 PYTHON = HOSTILE_LOGIN + HOSTILE_CHAP + HOSTILE_TEXT + HOSTILE_VALUES + HOSTILE_NAMES + HOSTILE_SESSION

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from components import COMPONENTS, SKIPPED, absent, require, required
+from hypothesis import settings
+from support.pace import SLOWER
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,6 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """`make` says where swd must come from; another one (a stale build, the tree itself) would make the whole run
     worthless."""
     required()  # a wrong word in SWD_REQUIRE ends the run here
+    if SLOWER > 1:
+        settings.register_profile("slower", deadline=200 * SLOWER)  # milliseconds
+        settings.load_profile("slower")
     home = os.environ.get("SWD_TEST_HOME")
     if home and not under_test().is_relative_to(Path(home).resolve()):
         raise pytest.UsageError(f"swd is imported from {under_test()}, not from below {home}: run `make test`")

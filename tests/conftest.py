@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from components import COMPONENTS, SKIPPED, absent, require, required
 from hypothesis import settings
-from support.pace import SLOWER
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,8 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """`make` says where swd must come from; another one (a stale build, the tree itself) would make the whole run
     worthless."""
     required()  # a wrong word in SWD_REQUIRE ends the run here
-    if SLOWER > 1:
-        settings.register_profile("slower", deadline=200 * SLOWER)  # milliseconds
+    if slower := float(os.environ.get("SWD_TEST_SLOWER", "0")):  # as in support/pace.py
+        settings.register_profile("slower", deadline=200 * slower)  # milliseconds
         settings.load_profile("slower")
     home = os.environ.get("SWD_TEST_HOME")
     if home and not under_test().is_relative_to(Path(home).resolve()):

@@ -44,7 +44,7 @@ EXTENTS = (1, 1, 1, 4, 16, 64)  # blocks of an I/O; the longest need R2Ts
 PATIENCE = 20.0  # seconds in which a fault strikes
 BOUND = 40.0  # seconds within which every call ends
 RSS_GROWTH = 8 << 20
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "header_digest": "crc32c!",
     "data_digest": "crc32c!",
     "default_time2wait": 0,
@@ -52,6 +52,7 @@ OPTIONS = {
     "login_timeout": 5,
     "replacement_timeout": 30,
 }
+DEADLINES = {"lio": 3.0}  # seconds, for OPTIONS["timeout"]: a guest is emulated where there is no KVM, and stalls
 LIMITS = Limits(default_time2wait=0, first_burst_length=16384, max_burst_length=65536, max_outstanding_r2t=2)
 
 Progress = Callable[[str], object]
@@ -70,7 +71,7 @@ class Ledger:
     counters: dict[str, Counter[str]] = field(default_factory=dict)
     ios: Counter[str] = field(default_factory=Counter)
     excused: Counter[str] = field(default_factory=Counter)
-    late: int = 0  # deadlines that passed for no reason of the plan
+    late: Counter[str] = field(default_factory=Counter)  # deadlines that passed for no reason of the plan, by round
     sessions: int = 0
     recoveries: int = 0
     longest: float = 0.0
@@ -93,7 +94,7 @@ class Ledger:
             f"{'I/Os':26}" + ", ".join(f"{count} {what}" for what, count in sorted(self.ios.items())),
             f"{'blocks judged':26}{self.checked}",
             f"{'sessions, recoveries':26}{self.sessions}, {self.recoveries}",
-            f"{'late without a reason':26}{self.late}",
+            f"{'late without a reason':26}{sum(self.late.values())} {dict(self.late) or ''}".rstrip(),
             f"{'longest stall':26}{self.longest:.1f} s (bound {BOUND:.0f} s)",
             f"{'memory in use':26}{self.rss[0] / 1e6:.1f} MB early, {self.rss[1] / 1e6:.1f} MB at the end",
             f"{'violations':26}{self.violations}",
@@ -181,6 +182,8 @@ class Bench:
         self.dead = False  # the session is: nobody goes on before there is another
         self.calm = [0] * WORKERS  # I/Os without error since the plan ended
         self.stop = threading.Event()
+        self.options = {**OPTIONS, "timeout": DEADLINES.get(ledger.target, OPTIONS["timeout"])}
+        self.trials = soak_kinds.trials(1.5 * float(self.options["timeout"]))
         self.open()
 
     def open(self) -> None:
@@ -191,10 +194,10 @@ class Bench:
         while disk is None:
             self.target.mend()
             try:
-                disk = swd.open(self.target.url, "r+b", **OPTIONS)
+                disk = swd.open(self.target.url, "r+b", **self.options)
             except DeadlineExceeded:
-                self.ledger.late += 1
-                if self.ledger.late > 100:
+                self.ledger.late["opening"] += 1
+                if self.ledger.late["opening"] > 100:
                     raise
         with self.lock:
             self.disk, self.dead = disk, False
@@ -226,7 +229,7 @@ class Bench:
                 return  # closed under the worker's hands, because it was dead
             late = error.errno == soak_kinds.LATE  # may be a busy machine; `_account` has the limit
             if late and error.errno not in self.allowed:
-                self.ledger.late += 1
+                self.ledger.late[self.kind or "between"] += 1
             if late or error.errno in self.allowed:
                 self.ledger.excused[f"{self.kind} {error.errno}"] += 1
                 return
@@ -389,7 +392,7 @@ def _kinds(dice: random.Random, chosen: Mapping[str, soak_kinds.Trial]) -> Itera
 
 
 def _round(bench: Bench, kind: str, dice: random.Random) -> None:
-    trial, ledger, target = soak_kinds.TRIALS[kind], bench.ledger, bench.target
+    trial, ledger, target = bench.trials[kind], bench.ledger, bench.target
     disk = bench.disk
     assert disk is not None
     before, injected = _counts(disk), target.faults_seen.get(kind, 0)
@@ -461,8 +464,8 @@ def _account(ledger: Ledger, journal: Journal, *, growth: bool = True) -> Ledger
         journal.violate("late", f"a call took {ledger.longest:.1f} s")
     if growth and ledger.rss[1] - ledger.rss[0] > RSS_GROWTH:
         journal.violate("memory", f"resident memory grew from {ledger.rss[0]} to {ledger.rss[1]} bytes")
-    if ledger.late > max(WORKERS, sum(ledger.rounds.values()) // 100):
-        journal.violate("late", f"{ledger.late} deadlines passed in rounds that do not put anything off")
+    if (late := sum(ledger.late.values())) > max(WORKERS, sum(ledger.rounds.values()) // 100):
+        journal.violate("late", f"{late} deadlines passed in rounds that do not put anything off")
     for kind, rounds in ledger.rounds.items():
         trial, still = soak_kinds.TRIALS[kind], rounds - ledger.told[kind]
         if still > rounds // 50:

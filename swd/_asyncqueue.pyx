@@ -34,6 +34,7 @@ from swd._fastpath cimport (
     pass_role,
     read_or_write,
     receive,
+    share,
     see_to_loss,
 )
 from swd._sys cimport errno, pthread_mutex_lock, pthread_mutex_unlock, swd_fork_generation, swd_now
@@ -147,6 +148,7 @@ cdef class AsyncQueue:
         if task != NULL:
             task.waiter = &self.me
             self.me.pending += 1
+            share(pump, &self.me, 0 if write else size)
             one.itt = task.itt
             one.slot = <int>(task - pump.engine.tasks)
         else:
@@ -216,7 +218,7 @@ cdef class AsyncQueue:
             pump.users += 1
             self.me.told = True  # what ends from here on is seen below
             if not pump.reading and pump.engine.fault_code == OK and not pump.closing:
-                receive(pump, NULL, 0)
+                receive(pump, &self.me, 0)
                 pass_role(pump)  # that sends the data that an R2T wants, commands that a wider window lets go
             self.me.told = False
             ended = self.me.done

@@ -95,6 +95,7 @@ cdef class Engine:
     # receiving
     cdef uint8_t *ring
     cdef uint32_t ring_size, ring_pos, ring_end
+    cdef uint32_t most      # bytes that one receive into the ring may bring; 0: what it holds
     cdef uint8_t bhs[48]
     cdef bint in_body, direct, last_big
     cdef uint8_t *dest
@@ -142,6 +143,7 @@ cdef int detach(Engine self, Task *task) noexcept nogil
 cdef void fail(Engine self, int code, int64_t a, int64_t b) noexcept nogil
 cdef int fill(Engine self, double now) noexcept nogil
 cdef uint32_t unsolicited_most(Engine self) noexcept nogil
+cdef uint64_t answer_bytes(Engine self, uint32_t length) noexcept nogil
 cdef void sent(Engine self, size_t n) noexcept nogil
 cdef int where(Engine self, iovec *place) noexcept nogil
 cdef int received(Engine self, size_t n) noexcept nogil

@@ -11,7 +11,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from swd._serial cimport serial_after, serial_before
-from swd._task cimport ACTIVE, BHS, MAX_R2T, NO_SLOT, R2T, Task
+from swd._task cimport ACTIVE, BHS, MAX_R2T, NO_SLOT, R2T, Spares, Task
 from swd._watch cimport swd_latencies_add
 from swd._wire cimport (
     OP_ASYNC,
@@ -72,9 +72,18 @@ cdef bint prepare_data_in(Engine self, uint32_t length) noexcept nogil:
         fail(self, DATA_STATUS, bhs[3], bhs[1])
     else:
         self.body_slot = <int>(task - self.tasks)
+        if task.in_buf == NULL and task.spares != NULL:
+            take_spare(task)
         self.dest = NULL if task.in_buf == NULL else task.in_buf + task.in_done
         return True
     return False
+
+
+cdef void take_spare(Task *task) noexcept nogil:
+    """The buffer that was used last is the one that is in the caches."""
+    cdef Spares *spares = task.spares
+    spares.count -= 1
+    task.in_buf = spares.base + <size_t>spares.free[spares.count] * spares.size
 
 
 cdef void finish_pdu(Engine self, uint32_t length) noexcept nogil:

@@ -29,6 +29,7 @@ cdef int detach(Engine self, Task *task) noexcept nogil:
         return 0
     task.detached = True
     task.in_buf = NULL
+    task.spares = NULL
     if self.body_slot == slot:
         self.dest = NULL
     if task.state == QUEUED and not task.control:

@@ -3,7 +3,7 @@
 ring. A part of `_engine.pyx`. What a PDU means is for `_engine_answers.pxi`.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 from posix.uio cimport iovec
 
@@ -15,11 +15,20 @@ cdef enum:
     DIRECT_FROM = 1 << 16           # after a segment this long another is expected: receive its header alone
 
 
+cdef uint64_t answer_bytes(Engine self, uint32_t length) noexcept nogil:
+    """What the answer to a read of so many bytes, or to a write of any (0), has on the wire, in one PDU."""
+    cdef uint64_t head = BHS + (4 if self.header_digest else 0)
+    if length == 0:
+        return head
+    return head + length + ((-length) & 3) + (4 if self.data_digest else 0)
+
+
 cdef int where(Engine self, iovec *place) noexcept nogil:
     """Where the next bytes go: one or two places, the second of them the ring. Returns how many."""
     cdef uint32_t waiting = self.ring_end - self.ring_pos
     cdef uint32_t head = BHS + (4 if self.header_digest else 0)
     cdef uint32_t limit
+    cdef uint32_t most = self.most if self.most else self.ring_size
     if waiting == 0:
         self.ring_pos = self.ring_end = 0
     elif self.ring_pos:
@@ -33,9 +42,9 @@ cdef int where(Engine self, iovec *place) noexcept nogil:
         place[0].iov_base = self.dest
         place[0].iov_len = self.left
         place[1].iov_base = self.ring
-        place[1].iov_len = self.trailer + head if self.last_big else self.ring_size
+        place[1].iov_len = self.trailer + head if self.last_big else most
         return 2
-    limit = self.ring_size - self.ring_end
+    limit = min(self.ring_size - self.ring_end, most)
     if self.last_big and not self.in_body and limit > 4096:
         limit = 4096
     place[0].iov_base = self.ring + self.ring_end

@@ -23,8 +23,10 @@ cdef struct Waiter:
     int64_t low                 # it is woken when no more than this many are pending
     bint looped                 # not a thread but an event loop: it is woken by a byte to `wake_fd`
     int wake_fd
+    bint idle                   # not waiting just now: it does not take the reader role
     bint told                   # that byte is on its way, or the loop is looking just now
     uint32_t low_water          # bytes without which its receive need not return; 0: any
+    uint32_t most               # bytes that its receive brings at most, where another CPU feeds the socket; 0: any
     uint32_t drip               # fewer bytes than this in one receive are a drip
     Task *done                  # its tasks that have ended
 
@@ -71,7 +73,7 @@ cdef class _Core:
     cdef readonly unsigned epoch    # counts the connections of this pump
     cdef uint64_t sends, receives
     cdef double spin            # seconds that a receive is tried again before it sleeps
-    cdef unsigned spins         # counts them
+    cdef unsigned waits         # counts receives
     cdef bint fed_elsewhere
     cdef bint coalesces
     cdef uint32_t half_refill
@@ -91,6 +93,7 @@ cdef class Pump(_Links):
 # For the queues over a pump; the rest is the module's own.
 cdef void flush(_Core self, double now) noexcept nogil
 cdef bint receive(_Core self, Waiter *me, double wait) noexcept nogil
+cdef void share(_Core self, Waiter *me, uint32_t length) noexcept nogil
 cdef void pass_role(_Core self) noexcept nogil
 cdef void join(_Core self, Waiter *me) noexcept nogil
 cdef void leave(_Core self, Waiter *me) noexcept nogil

@@ -48,6 +48,7 @@ include "_fastpath_commands.pxi"
 include "_fastpath_batches.pxi"
 include "_fastpath_links.pxi"
 include "_fastpath_submitted.pxi"
+include "_fastpath_streams.pxi"
 
 
 @cython.final
@@ -58,8 +59,9 @@ cdef class Pump(_Links):
 
     `on_event` is called with each Event, `on_down` with nothing when the link is lost, by whichever thread is waiting,
     without the lock. Without `on_down` a lost link is the end. `spin`: seconds that a wait polls before it sleeps,
-    where another CPU feeds the socket. `coalesce`: let a batch's receive wait for several answers of a target that
-    sends them one by one. `half_refill`: bytes of an I/O from which a batch refills when half of its queue is done.
+    where another CPU feeds the socket. `coalesce`: let a receive wait for several answers of a target that sends them
+    one by one and for much of a long segment, and take the answers of a batch in parts where another CPU makes them.
+    `half_refill`: bytes of an I/O from which a batch refills when half of its queue is done.
     """
 
     def command(
@@ -190,6 +192,14 @@ cdef class Pump(_Links):
             return pump_batch(self, &batch)
         finally:
             PyBuffer_Release(&view)
+
+    def stream(
+        self, uint64_t lun, lbas, uint32_t blocks, uint32_t size, int queue_depth, double timeout, settle, on_error
+    ):
+        """Reads of `blocks` blocks, `size` bytes, at each of `lbas` (C-contiguous int64), `queue_depth` of them open at
+        once: a Stream of their data, in that order. `settle` and `on_error` as there.
+        """
+        return Stream(self, lun, lbas, blocks, size, queue_depth, timeout, settle, on_error)
 
     def service(self):
         """Looks in without waiting: sends what waits, takes what has come, unless another thread is at it. For the

@@ -5,14 +5,17 @@ bring. A part of `_fastpath.pyx`.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from swd._engine cimport completion, death, release, start, unsolicited_most
+from swd._engine cimport answer_bytes, completion, death, release, start, unsolicited_most
 from swd._sys cimport pthread_mutex_lock, pthread_mutex_unlock, swd_now
-from swd._task cimport ACTIVE, BHS, DONE, FREE, MAX_SLOTS, Task
+from swd._task cimport ACTIVE, DONE, FREE, MAX_SLOTS, Task
 
 from swd.errors import DeadlineExceeded
 
 cdef enum:
     MOST_LOW_WATER = 1 << 16    # half of the engine's ring
+    LEAST_TO_SHARE = 8          # answers that are due, for a receive to take only some of them,
+    READ_SHARES = 3             # of reads one in so many,
+    WRITE_SHARES = 4            # of writes, whose answers are short and whose commands are long
     ODD_LIMIT = 64              # odd completions that a batch keeps before it hands them to Python
 
 
@@ -49,28 +52,46 @@ cdef void refill(_Core self, Waiter *me, Batch *batch, double now) noexcept nogi
         me.pending += 1
 
 
-cdef uint32_t worth_waiting_for(_Core self, Waiter *me, Batch *batch) noexcept nogil:
-    """The bytes that one receive of this batch should bring: those of half of the answers that are due, where the
-    target sends them one by one; 0 for any.
+cdef void set_marks(_Core self, Waiter *me, bint write, uint32_t size) noexcept nogil:
+    """How much the next receive should bring of the answers that are due, I/Os of `size` bytes: at least half of them
+    where the target sends them one by one, at most a third where another CPU works on them meanwhile.
 
-    Only while nobody else is on this session, whose answer would wait with ours, and where no R2T is due.
+    The least is for a waiter that has the session to itself, since another's answer would wait with his, and where no
+    R2T is due. With all answers taken at once the target stands idle while they are looked at, and then the other way
+    round; of thirds one is on its way in each direction.
     """
-    cdef uint64_t answer = BHS if batch.write else BHS + batch.size
+    cdef uint64_t answer = answer_bytes(self.engine, 0 if write else size)
     me.drip = <uint32_t>min(answer * (me.pending // 8 + 1), MOST_LOW_WATER // 2)
-    if self.drips < DRIPS or not self.coalesces or me.pending < 4:
-        return 0
-    if self.waiters != me or me.next != NULL or (batch.write and batch.size > unsolicited_most(self.engine)):
-        return 0
-    return <uint32_t>min(answer * (me.pending // 2), MOST_LOW_WATER)
+    me.low_water = me.most = 0
+    if self.drips >= DRIPS and self.coalesces and me.pending >= 4 and self.waiters == me and me.next == NULL:
+        if not write or size <= unsolicited_most(self.engine):
+            me.low_water = <uint32_t>min(answer * (me.pending // 2), MOST_LOW_WATER)
+    if me.low_water == 0:
+        share(self, me, 0 if write else size)
+
+
+cdef void share(_Core self, Waiter *me, uint32_t length) noexcept nogil:
+    """Sets what the next receive takes at most, if reads of `length` bytes are due, or writes (0)."""
+    cdef uint64_t answer = answer_bytes(self.engine, length)
+    cdef int parts
+    me.most = 0
+    if self.coalesces and me.pending >= LEAST_TO_SHARE and answer * me.pending <= self.engine.ring_size:
+        parts = READ_SHARES if length else WRITE_SHARES
+        me.most = <uint32_t>(answer * ((me.pending + parts - 1) // parts))
 
 
 cdef int run_batch(_Core self, Waiter *me, Batch *batch) noexcept nogil:
     """Keeps the queue full until all I/Os have ended, or something wants the GIL."""
     cdef int ended = keep_full(self, me, batch)
     me.low_water = 0
+    rest(self)
+    return ended
+
+
+cdef void rest(_Core self) noexcept nogil:
+    """Nobody who comes after may wait for more than a byte."""
     if self.low_water != 1 and not self.reading and self.fd >= 0:
         set_low_water(self, 1)
-    return ended
 
 
 cdef int keep_full(_Core self, Waiter *me, Batch *batch) noexcept nogil:
@@ -88,7 +109,7 @@ cdef int keep_full(_Core self, Waiter *me, Batch *batch) noexcept nogil:
             refill(self, me, batch, now)
         if batch.next == batch.count:
             me.low = 0
-        me.low_water = worth_waiting_for(self, me, batch)
+        set_marks(self, me, batch.write, batch.size)
         if not turn(self, me, now, now + SLICE, NULL):
             return LOOK
         now = swd_now()

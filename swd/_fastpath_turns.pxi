@@ -51,7 +51,8 @@ cdef double LOW_WATER_SLICE = 0.0009    # seconds (poll makes it 1 ms): what end
 cdef enum:
     DRIPS = 2                   # receives in a row after which a target is said to drip
     DRIP_REST = 64              # receives without a look at drips after the mark was not reached in time
-    SPINS_A_LOOK = 16           # waits between two looks at which CPU feeds the socket
+    LONG_WATER = 1 << 18        # bytes of a long segment that one receive waits for
+    WAITS_A_LOOK = 16           # receives between two looks at which CPU feeds the socket
 
 
 cdef bint may_return(int code) noexcept nogil:
@@ -106,6 +107,7 @@ cdef bint turn(_Core self, Waiter *me, double now, double until, Task *task) noe
 cdef bint receive(_Core self, Waiter *me, double wait) noexcept nogil:
     """One receive in the reader role; wait=0 does not block. As `turn`."""
     cdef iovec place[2]
+    self.engine.most = me.most if me != NULL and self.fed_elsewhere else 0
     cdef int count = where(self.engine, place)
     cdef bint want_write = self.blocked
     cdef bint block = wait >= SLICE and not want_write
@@ -121,6 +123,11 @@ cdef bint receive(_Core self, Waiter *me, double wait) noexcept nogil:
     if ready:
         n = receive_into(self, place, count, block, low_water)
         error = errno
+        if n > 0:
+            # After data, for else the last packet may be our own kernel's acknowledgment of what we sent.
+            if self.waits % WAITS_A_LOOK == 0:
+                self.fed_elsewhere = swd_is_fed_elsewhere(self.fd)
+            self.waits += 1
     pthread_mutex_lock(&self.lock)
     self.reading = False
     self.receives += 1
@@ -150,20 +157,23 @@ cdef bint receive(_Core self, Waiter *me, double wait) noexcept nogil:
 cdef ssize_t receive_into(_Core self, iovec *place, int count, bint block, uint32_t low_water) noexcept nogil:
     """The receive itself, in the reader role, without the lock."""
     cdef ssize_t n
+    cdef bint spins = self.spin > 0 and self.fed_elsewhere
+    if block and self.engine.direct and self.engine.left >= LONG_WATER and self.coalesces and not spins:
+        # That much of this segment comes before anything else can; a slow link brings what it has in a slice.
+        set_low_water(self, LONG_WATER)
+        swd_poll(self.fd, False, SLICE)
+        set_low_water(self, 1)
+        return swd_receive(self.fd, place, count, False)
     set_low_water(self, low_water if low_water else 1)
     if low_water:
         # A short answer (an error, say) may never bring as much as that: whoever waits looks after a slice.
         if swd_poll(self.fd, False, LOW_WATER_SLICE) == 0:
             self.drips = -DRIP_REST
         return swd_receive(self.fd, place, count, False)
-    if block and self.spin > 0:
-        if self.spins % SPINS_A_LOOK == 0:
-            self.fed_elsewhere = swd_is_fed_elsewhere(self.fd)
-        self.spins += 1
-        if self.fed_elsewhere:
-            n = swd_receive_spinning(self.fd, place, count, self.spin)
-            if n >= 0 or (errno != EAGAIN and errno != EWOULDBLOCK):
-                return n
+    if spins and block:
+        n = swd_receive_spinning(self.fd, place, count, self.spin)
+        if n >= 0 or (errno != EAGAIN and errno != EWOULDBLOCK):
+            return n
     return swd_receive(self.fd, place, count, block)
 
 
@@ -225,11 +235,12 @@ cdef void wake(_Core self, Waiter *waiter) noexcept nogil:
 
 
 cdef void pass_role(_Core self) noexcept nogil:
-    """Wakes a thread that may read now, and will send. Event loops see by themselves what comes: for them the
-    caller sends what its last receive asked for, and they are told to wait for room if the socket has none.
+    """Wakes a thread that may read now, and will send. Event loops see by themselves what comes: for them, and for
+    streams that nobody asks just now, the caller sends what its last receive asked for; loops are told to wait for
+    room if the socket has none.
     """
     cdef Waiter *waiter = self.waiters
-    while waiter != NULL and waiter.looped:
+    while waiter != NULL and (waiter.looped or waiter.idle):
         waiter = waiter.next
     if waiter != NULL:
         if not self.reading:

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 from typing_extensions import Buffer, Self, disjoint_base
 
-from swd._fastpath import Pump
+from swd._fastpath import Pump, Stream
 from swd.errors import SwdError
 from swd.values import Completion, ScsiResult
 
@@ -19,6 +19,14 @@ class Straight:
         result_of: Callable[[Completion], ScsiResult],
     ) -> Self: ...
     def shut(self) -> None: ...
+    def stream(
+        self,
+        lbas: Buffer,
+        blocks: int,
+        size: int,
+        queue_depth: int,
+        settle: Callable[[int, memoryview, ScsiResult], object],
+    ) -> Stream: ...
 
 @disjoint_base
 class StraightReads:

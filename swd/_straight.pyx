@@ -38,6 +38,18 @@ cdef class Straight:
     def shut(self):
         self.open = False
 
+    def stream(self, lbas, uint32_t blocks, uint32_t size, int queue_depth, settle not None):
+        """A Stream of the unit's blocks; see `Pump.stream`. `settle(index, buffer, result)` gets what the unit's policy
+        takes.
+        """
+
+        def settled(index, buffer, end):
+            if isinstance(end, Exception):
+                raise end
+            settle(index, buffer, self.result_of(end))
+
+        return self.pump.stream(self.lun, lbas, blocks, size, queue_depth, self.timeout, settled, self.on_error)
+
     cdef object read(self, uint64_t lba, uint64_t blocks, char *into, Py_ssize_t length):
         """None, or the Completion of a read that did not end plainly GOOD."""
         cdef Request request

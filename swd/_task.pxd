@@ -26,6 +26,14 @@ cdef struct R2T:
     uint32_t data_sn
 
 
+cdef struct Spares:
+    # Buffers that are given out when the first byte of an answer has come; who holds them sees to it that they last.
+    uint8_t *base
+    uint32_t size       # of each, bytes
+    int32_t *free       # numbers of those that nobody has, the last used on top
+    int count
+
+
 cdef struct Task:
     uint32_t itt
     uint8_t state
@@ -50,7 +58,8 @@ cdef struct Task:
     uint8_t lun[8]
     uint8_t cdb[16]
     uint32_t cmd_sn
-    uint8_t *in_buf     # NULL with in_len > 0: what arrives is dropped
+    uint8_t *in_buf     # NULL with in_len > 0: what arrives is dropped, or goes to one of `spares`
+    Spares *spares
     uint32_t in_len
     uint32_t in_done
     uint32_t data_sn    # next DataSN of Data-In

@@ -15,8 +15,10 @@ A cancelled read or write is let go of at once: its buffer is free, and whether 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from functools import partial
+from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,7 +28,8 @@ from swd.driver import plain
 from swd.driver import scan as _scan
 from swd.driver.errnos import During, translated
 from swd.driver.session import Session
-from swd.errors import BadDescriptor
+from swd.errors import BadDescriptor, InvalidArgument
+from swd.ioqueue import int64_offsets
 from swd.iscsi.loopqueue import LoopQueue
 from swd.iscsi.task import result_of
 from swd.scsi.unit import LogicalUnit as ScsiUnit
@@ -178,6 +181,26 @@ class AsyncDisk(AsyncReads):
     ) -> Uint8Array:
         """As `Disk.read_many`."""
         return await _in_thread(self.disk.read_many, offsets, size, out, queue_depth=queue_depth, errors=errors)
+
+    async def stream(self, offsets: Buffer, size: int, *, queue_depth: int = 32) -> AsyncIterator[bytes]:
+        """As `Disk.stream`, as an asynchronous generator; what it gives is the caller's own. Close it (`aclosing`) if
+        it is left early.
+        """
+        starts = iter(int64_offsets(offsets).tolist())
+        if index(queue_depth) < 1:
+            raise InvalidArgument(f"queue_depth is {queue_depth}: at least 1 is needed")
+        ahead: deque[asyncio.Task[bytes]] = deque()
+        try:
+            for start in starts:
+                ahead.append(asyncio.ensure_future(self.pread(size, start)))
+                if len(ahead) == queue_depth:
+                    yield await ahead.popleft()
+            while ahead:
+                yield await ahead.popleft()
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
 
     async def write_many(self, offsets: Buffer, data: Buffer, *, queue_depth: int = 32, errors: Any = None) -> None:
         """As `Disk.write_many`: `data` must not change meanwhile."""

@@ -12,15 +12,18 @@ import errno
 import io
 import os
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from swd._fastpath import Stream
 from swd._straight import StraightReads
 from swd.errors import BadDescriptor, CacheLost, InvalidArgument, MediumError, Unsupported
 from swd.ioqueue import COMMAND_BYTES, QUEUE_DEPTH, BlockUnit, Buffer, Many, int64_offsets, parts, run_many, transfer
 from swd.scsi.rangelock import RangeLock
+from swd.streams import stream
 from swd.values import ScsiResult
 
 if TYPE_CHECKING:
@@ -72,6 +75,7 @@ class Disk(StraightReads):
         self._end = self._size  # -1 when closed, so that one comparison on the fast path sees that too
         self._single = min(unit.max_transfer, COMMAND_BYTES)
         self._go_straight(getattr(unit, "straight", None))
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._since: int | None = None  # the unit's cache losses when the oldest write not yet flushed began
         self._since_lock = threading.Lock()  # guards _since; nothing is called under it
 
@@ -225,6 +229,24 @@ class Disk(StraightReads):
         run_many(self.unit, many, self._read_whole, queue_depth=index(queue_depth), errors=errors)
         return out
 
+    def stream(self, offsets: Buffer, size: int, *, queue_depth: int = QUEUE_DEPTH) -> Iterator[memoryview]:
+        """The `size` bytes at each of `offsets`, one after the other, with `queue_depth` reads under way meanwhile.
+
+        Each read-only memoryview shows its data until the next one is asked for: then its memory is used again, which
+        is what makes this the cheapest way to look at much data once. Copy what is to be kept. At the end of the disk
+        it is shorter, behind it empty. `offsets` as in `read_many`. A read that fails raises when its turn comes, and
+        ends the iteration; leaving early, or `close()` of the iterator, lets go of the reads under way.
+        """
+        starts, size, queue_depth = int64_offsets(offsets), self._io_size(size), index(queue_depth)
+        if size and len(starts) and int(starts.max()) > self.size - size:
+            return self._stream_to_the_end(starts, size, queue_depth)
+        found = stream(
+            self.unit, starts, size, self._read_whole, queue_depth=queue_depth, require_open=self._require_open
+        )
+        if isinstance(found, Stream):  # it knows the session, not the Disk
+            self._streams.add(found)
+        return found
+
     def write_many(self, offsets: Buffer, data: Buffer, *, queue_depth: int = QUEUE_DEPTH, errors: Any = None) -> None:
         """Write equal parts of `data`, a contiguous buffer, at each of `offsets`; `errors` as in `read_many`.
 
@@ -257,6 +279,8 @@ class Disk(StraightReads):
     def close(self) -> None:
         """Refuse further I/O and let go of the unit. It does not flush. Closing twice is nothing."""
         self._end = -1
+        for found in tuple(self._streams):
+            found.stop()
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close()
@@ -329,6 +353,12 @@ class Disk(StraightReads):
         if self._readable(len(view), offset) < len(view):
             raise MediumError(f"{len(view)} bytes at {offset} pass the end of the disk at {self._size}")
         self._read(view, offset)
+
+    def _stream_to_the_end(self, starts: Any, size: int, queue_depth: int) -> Iterator[memoryview]:
+        inside = starts <= self.size - size
+        whole = self.stream(starts[inside], size, queue_depth=queue_depth)
+        for start, fits in zip(starts.tolist(), inside.tolist(), strict=True):
+            yield next(whole) if fits else memoryview(self.pread(size, start)).toreadonly()
 
     def _write_whole(self, offset: int, view: memoryview) -> None:
         self._require_room(offset, len(view))

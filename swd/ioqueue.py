@@ -138,11 +138,18 @@ def run_many(
         raise InvalidArgument(f"queue_depth is {queue_depth}: at least 1 is needed")
     if not len(many.offsets) or not many.size:
         return
-    failures = _as_batch(unit, many, queue_depth) if _fits_batch(unit, many) else _one_by_one(many, one)
+    failures = failures_of(unit, many, one, queue_depth)
     for index, error in failures:
         results[index] = error.errno or errno.EIO
     if failures and errors is None:
         raise _batch_error(many, failures, results)
+
+
+def failures_of(
+    unit: BlockUnit, many: Many, one: Callable[[int, memoryview], None], queue_depth: int
+) -> list[tuple[int, SwdError]]:
+    """Run all of `many`, which is not empty, as `run_many` does; those that failed."""
+    return _as_batch(unit, many, queue_depth) if fits_batch(unit, many) else _one_by_one(many, one)
 
 
 def _results(errors: Any, count: int) -> Int32Array:
@@ -159,7 +166,8 @@ def _results(errors: Any, count: int) -> Int32Array:
     return results
 
 
-def _fits_batch(unit: BlockUnit, many: Many) -> bool:
+def fits_batch(unit: BlockUnit, many: Many) -> bool:
+    """Whether all are whole blocks inside the unit, and none is too long for one command."""
     offsets, size = many.offsets, many.size
     if size % unit.block_size or size > unit.max_transfer:
         return False

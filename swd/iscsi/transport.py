@@ -20,6 +20,7 @@ from swd.errors import NoSuchDevice, SwdError
 from swd.iscsi.tally import PROCESS, Tally
 from swd.iscsi.trace import Tap, tap_for
 from swd.proto.options import DEFAULTS, Options
+from swd.sockets import bound_send_queue
 from swd.values import Portal
 
 _log = logging.getLogger(__name__)
@@ -133,6 +134,8 @@ def connect(portal: Portal, deadline: Deadline, *, options: Options = DEFAULTS, 
             sock.close()
             raise
         else:
+            if not options.sndbuf:
+                bound_send_queue(sock)
             return Stream(sock, portal, deadline)
     _unless_exhausted(portal, failure)
     raise NoSuchDevice(f"{portal} cannot be reached: {words(failure)}; is the target running there?") from failure

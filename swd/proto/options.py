@@ -132,11 +132,11 @@ TABLE: tuple[Row, ...] = (
     Row("queue_depth", "int", "commands in flight", 1, 4096),
     Row("congestion", "text", "TCP congestion control of this host, such as cubic", 1, 15),
     Row("spin_us", "int", "microseconds that a wait polls before it sleeps; 0: it sleeps at once", 0, 1000),
-    Row("coalesce", "bool", "a batch waits for several answers of a target that sends them one by one"),
+    Row("coalesce", "bool", "a receive waits for as many bytes, and takes as many, as suits the target"),
     Row("ring", "size", "bytes that one receive can bring", 4096, 1 << 24),
     Row("half_refill", "size", "bytes of an I/O from which a batch refills when half its queue is done", 512, 1 << 30),
     Row("rcvbuf", "size", "bytes of the socket's receive buffer; 0: the kernel tunes it", 0, 1 << 30),
-    Row("sndbuf", "size", "bytes of the socket's send buffer; 0: the kernel tunes it", 0, 1 << 30),
+    Row("sndbuf", "size", "bytes of the socket's send buffer; 0: the kernel's choice, on one host 512K", 0, 1 << 30),
     Row("notsent_lowat", "size", "bytes that may wait unsent in the socket; 0: as many as fit", 0, 1 << 30),
     Row(
         "cache_loss",

@@ -22,6 +22,7 @@ from swd import messages
 from swd.errors import InvalidArgument
 from swd.proto import chap as chap_rules
 from swd.proto import names
+from swd.sockets import bound_send_queue
 from swd.target import portals
 from swd.target.announce import Announcer
 from swd.target.attended import AttendedConnection
@@ -271,6 +272,7 @@ class TargetServer:
         try:
             sock.setblocking(True)  # macOS hands the listener's mode down
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            bound_send_queue(sock)
             connection = None if full else self._connection(sock)
             if connection is not None:
                 connection.come_by(door.group)

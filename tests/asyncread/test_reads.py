@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
+import contextlib
 import inspect
 import sys
 from collections import Counter
@@ -206,5 +207,22 @@ def test_a_closed_disk_is_refused(run: Callable[[Main], None]) -> None:
         for late in (read, disk.pread(512, 0), disk.pread_into(bytearray(512), 0)):
             with pytest.raises(BadDescriptor):
                 await late
+
+    run(main)
+
+
+def test_a_stream_gives_the_blocks_in_order_and_lets_go_of_the_rest(run: Callable[[Main], None]) -> None:
+    async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
+        places = [n * 7919 % 2000 * 512 for n in range(100)]
+        found = [block async for block in disk.stream(places, 512, queue_depth=7)]
+        assert found == [CONTENT[at : at + 512] for at in places]
+        assert [block async for block in disk.stream([], 512)] == []
+        async with contextlib.aclosing(disk.stream(places, 512)) as blocks:
+            assert await anext(blocks) == CONTENT[:512]
+        found = [block async for block in disk.stream([0, SIZE - 100, SIZE], 512)]
+        assert found == [CONTENT[:512], CONTENT[-100:], b""]
+        with pytest.raises(InvalidArgument):
+            await anext(disk.stream([0], 512, queue_depth=0))
+        assert await disk.pread(512, 512) == CONTENT[512:1024]
 
     run(main)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from pump_peer import BLOCK, TEST_UNIT_READY, Peer, Played, connected, content
+from pump_peer import BLOCK, TEST_UNIT_READY, Peer, Played, connected, content, place
 from test_batch import lbas
 
 from swd._fastpath import Pump
@@ -20,6 +20,7 @@ from swd.errors import ConnectionLost, DeadlineExceeded
 from swd.proto import pdu
 
 COUNT = 2000
+ROUNDS = 120
 CPUS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_RCVLOWAT is set, but not heeded, elsewhere")
@@ -226,3 +227,35 @@ def test_a_wait_that_spins_does_so_where_another_cpu_feeds_it(two_cpus: None) ->
 
     assert sleeps(0.0) > 250
     assert sleeps(0.01) < 250
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_batch_takes_its_answers_in_parts_where_another_cpu_works_on_them(two_cpus: None, write: bool) -> None:
+    """All 32 at once would leave the target idle meanwhile. On one CPU the parts would only be more system calls."""
+
+    def receives(cpu: int, *, coalesce: bool = True) -> float:
+        def script(peer: Peer) -> None:
+            on_cpu(cpu)
+            for _ in range(ROUNDS):
+                taken = [peer.receive() for _ in range(32)]
+                commands = [entry[0] for entry in taken if entry is not None]
+                out = b""
+                for command in commands:
+                    assert isinstance(command, pdu.ScsiCommand)
+                    if write:
+                        out += peer.packed(pdu.ScsiResponse(itt=command.itt))
+                    else:
+                        data_in = pdu.DataIn(itt=command.itt, status_present=True)
+                        out += peer.packed(data_in, content(place(command)[0], 1))
+                peer.sock.sendall(out)
+
+        with connected(script, tcp=True, coalesce=coalesce) as (pump, _):
+            data = bytearray(content(0, 32 * ROUNDS))
+            before = pump.statistics()["receives"]
+            assert pump.batch(write, 0, lbas(*range(32 * ROUNDS)), 1, data, queue_depth=32) == []
+            assert data == content(0, 32 * ROUNDS)
+            return (pump.statistics()["receives"] - before) / ROUNDS
+
+    assert receives(0) < 1.6
+    assert receives(1) > 2
+    assert receives(1, coalesce=False) < 1.6

@@ -28,7 +28,7 @@ TO_COME = {"Task"}
 MEMBERS = {
     "Disk": (
         {"size", "block_size", "physical_block_size", "identity", "read_only", "pread", "pread_into", "pwrite", "flush"}
-        | {"raw", "read_many", "write_many", "close", "__enter__", "__exit__"},
+        | {"raw", "read_many", "write_many", "stream", "close", "__enter__", "__exit__"},
         {"discard", "zero"},
     ),
     "Session": (

@@ -17,7 +17,7 @@ RANKS = (
     (6.5, "swd"),  # the public names: whoever stands above the driver may use them
     (6, "swd.driver", "swd.aio"),
     (5, "swd.volumes", "swd.filesystem"),
-    (4, "swd.disk", "swd.ioqueue", "swd.multipath"),
+    (4, "swd.disk", "swd.ioqueue", "swd.streams", "swd.multipath"),
     (3, "swd.scsi"),
     (2, "swd.iscsi"),
     (2, "swd.target"),
@@ -29,6 +29,7 @@ RANKS = (
     ),
     (0, "swd.proto"),
     (0, "swd.messages"),
+    (0, "swd.sockets"),
     (-1, "swd.values", "swd.errors"),
 )
 HOME = {name: (rank, group) for rank, *group in RANKS for name in group}

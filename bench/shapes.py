@@ -18,7 +18,8 @@ EMBEDDED, TGTD = "embedded", "tgtd"
 SPINNING: Final = "embedded, spinning"  # on its way to the next command, as swd with spin_us
 
 # Runners: name -> what runs. The swd ones are ways of bench/worker.py; `+digests` insists on both, `+spin` spins.
-SWD_WAYS: Final = ("swd sync", "swd batch", "swd asyncio", "swd uvloop", "swd threads")
+SWD_WAYS: Final = ("swd sync", "swd batch", "swd stream", "swd asyncio", "swd uvloop", "swd threads")
+MANY: Final = ("swd batch", "swd stream")  # of reads
 PERF, QEMU, CYTHON, RAW = "iscsi-perf", "qemu-img", "cython-iscsi", "raw loopback"
 DIGESTS: Final = " +digests"
 SPIN: Final = " +spin"  # spin_us=50
@@ -57,13 +58,13 @@ def _digests(*names: str) -> tuple[str, ...]:
 HEADLINE: Final = (
     (EMBEDDED, 4 * KIB, 1, False, ("swd sync", "swd batch", PERF, QEMU, CYTHON, RAW)),
     (SPINNING, 4 * KIB, 1, False, ("swd sync", "swd sync +spin", PERF, QEMU)),
-    (EMBEDDED, 4 * KIB, 32, False, ("swd batch", "swd batch +digests", "swd asyncio", "swd uvloop", PERF, QEMU, RAW)),
-    (EMBEDDED, 4 * KIB, 128, False, ("swd batch", "swd asyncio", "swd uvloop", PERF, QEMU, RAW)),
+    (EMBEDDED, 4 * KIB, 32, False, (*MANY, "swd batch +digests", "swd asyncio", "swd uvloop", PERF, QEMU, RAW)),
+    (EMBEDDED, 4 * KIB, 128, False, (*MANY, "swd asyncio", "swd uvloop", PERF, QEMU, RAW)),
     (EMBEDDED, 4 * KIB, 32, True, ("swd batch", "swd batch +digests", QEMU, RAW)),
-    (EMBEDDED, 64 * KIB, 32, False, ("swd batch", PERF, QEMU, RAW)),
-    (EMBEDDED, MIB, 8, False, ("swd batch", "swd batch +digests", PERF, QEMU, RAW)),
+    (EMBEDDED, 64 * KIB, 32, False, (*MANY, PERF, QEMU, RAW)),
+    (EMBEDDED, MIB, 8, False, (*MANY, "swd batch +digests", PERF, QEMU, RAW)),
     (EMBEDDED, MIB, 8, True, ("swd batch", "swd batch +digests", QEMU, RAW)),
-    (TGTD, 4 * KIB, 32, False, ("swd batch", PERF, QEMU)),
+    (TGTD, 4 * KIB, 32, False, (*MANY, PERF, QEMU)),
 )
 QUICK: Final = (
     (EMBEDDED, 4 * KIB, 1, False, ("swd sync", CYTHON, RAW)),
@@ -97,8 +98,9 @@ def _matrix(pin: str) -> list[Cell]:
                 continue
             ours = ("swd sync",) if depth == 1 else ("swd batch",)
             more = ("swd threads", "swd uvloop") if size == 4 * KIB and depth in (8, 128) else ()
+            many = ("swd stream",) if depth > 1 else ()
             both = _digests(*ours) if depth in (1, 32) or size >= MIB else ()
-            found.append(Cell(EMBEDDED, size, depth, False, pin, (*ours, *both, *more, PERF, QEMU)))
+            found.append(Cell(EMBEDDED, size, depth, False, pin, (*ours, *many, *both, *more, PERF, QEMU)))
             found.append(Cell(EMBEDDED, size, depth, True, pin, (*ours, *both, *more, QEMU)))
     if pin == APART:
         for size, depth in ((4 * KIB, 1), (4 * KIB, 128), (64 * KIB, 32), (MIB, 8)):

@@ -27,6 +27,7 @@ import swd
 CHECKED = 64  # one in so many is compared
 BATCH_BYTES = 2 << 20  # where the data goes: as in the peers, queue depth times size, or this if it is more
 BATCH_IOS = 2048
+STREAM_BYTES = 128 << 20  # in one stream
 
 
 def cpu_of(pid: int) -> float:
@@ -116,6 +117,23 @@ def batch(disk: swd.Disk, order: Order) -> None:
             order.check(data, places[at])
 
 
+def stream(disk: swd.Disk, order: Order) -> None:
+    """Every block is looked at once, as in a copy or a hash; one in 64 is kept, within the time, and compared after."""
+    count = max(4 * order.depth, min(BATCH_IOS, STREAM_BYTES // order.size))
+    while order.wall < order.seconds:
+        places, kept = order.offsets(count), []
+        offsets, first = array.array("q", places), order.random.randrange(CHECKED)
+
+        def row() -> None:
+            for at, block in enumerate(disk.stream(offsets, order.size, queue_depth=order.depth)):  # noqa: B023
+                if at % CHECKED == first:  # noqa: B023
+                    kept.append((bytes(block), places[at]))  # noqa: B023
+
+        order.timed(row, count)
+        for data, place in kept:
+            order.check(data, place)
+
+
 def rows_of(order: Order) -> list[list[tuple[int, bytes]]]:
     """For each of `depth` workers the places that it goes round, with what it writes there."""
     rows = [order.offsets(CHECKED) for _ in range(order.depth)]
@@ -202,7 +220,14 @@ async def _tasks(disk: swd.Disk, order: Order) -> None:
     await face.close()
 
 
-WAYS = {"swd sync": sync, "swd batch": batch, "swd threads": threads, "swd asyncio": in_loop, "swd uvloop": in_loop}
+WAYS = {
+    "swd sync": sync,
+    "swd batch": batch,
+    "swd stream": stream,
+    "swd threads": threads,
+    "swd asyncio": in_loop,
+    "swd uvloop": in_loop,
+}
 
 
 def run(told: dict[str, Any]) -> dict[str, Any]:

@@ -57,3 +57,5 @@ def test_both_ends_of_a_session_on_this_host_and_the_option() -> None:
                 unit: Any = disk.unit
                 with socket.socket(fileno=os.dup(unit.session._pump.fileno())) as sock:
                     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == wanted
+                (connection,) = server._connections
+                assert connection._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == bound

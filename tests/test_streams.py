@@ -89,6 +89,21 @@ def test_wrong_arguments_and_a_closed_disk(disk: Disk) -> None:
         disk.stream([0], 512)
 
 
+def test_a_disk_that_is_closed_while_its_session_lives(places: None) -> None:
+    with (
+        TargetServer([TargetConfig(NAME, {0: Lun(RamMedium(SIZE))})]) as server,
+        swd.connect(str(server.portal), NAME) as session,
+        session.unit(0) as kept,
+    ):
+        disk = session.unit(0)
+        blocks = disk.stream(range(0, SIZE, 512), 512, queue_depth=2)
+        next(blocks)
+        disk.close()
+        with pytest.raises(BadDescriptor, match="the disk is closed"):
+            next(blocks)
+        assert kept.pread(512, 0) == bytes(512)
+
+
 def test_a_bad_block_ends_it_in_its_turn(unit: RamUnit) -> None:
     unit.bad = {5}
     found = []

@@ -503,7 +503,7 @@ VERBS: Final[tuple[Verb, ...]] = (
                 ("--way",),
                 "How I/Os are asked for. Repeatable; loads that cannot go this way are left out.",
                 many=True,
-                choices=("sync", "batch", "threads", "asyncio", "uvloop"),
+                choices=("sync", "batch", "stream", "threads", "asyncio", "uvloop"),
             ),
             Option(("--seconds",), "How long each load is measured.", "number", "N", default=3.0),
             Option(("--warm-up",), "Seconds before that, which do not count.", "number", "N", default=1.0),

@@ -20,10 +20,11 @@ _MIB: Final = 1 << 20
 
 SYNC: Final = "sync"
 BATCH: Final = "batch"
+STREAM: Final = "stream"
 THREADS: Final = "threads"
 ASYNCIO: Final = "asyncio"
 UVLOOP: Final = "uvloop"
-EVERY_WAY: Final = (SYNC, BATCH, THREADS, ASYNCIO, UVLOOP)
+EVERY_WAY: Final = (SYNC, BATCH, STREAM, THREADS, ASYNCIO, UVLOOP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,14 @@ class Load:
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """Those that can carry it, the usual one first: one call at a time has no queue, and a batch one direction."""
+        """Those that can carry it, the usual one first: one call at a time has no queue, a batch has one direction, and
+        a stream reads.
+        """
         if self.depth == 1:
             return (SYNC, ASYNCIO, UVLOOP, BATCH)
-        if self.writes in (0, 100):
+        if self.writes == 0:
+            return (BATCH, STREAM, THREADS, ASYNCIO, UVLOOP)
+        if self.writes == 100:
             return (BATCH, THREADS, ASYNCIO, UVLOOP)
         return (ASYNCIO, THREADS, UVLOOP)
 

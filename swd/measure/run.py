@@ -114,7 +114,7 @@ def _cell(load: Load, way: str, meter: Meter[_Used], below: list[Session]) -> Ce
     before, after, ios, seconds = meter.before, meter.after, meter.ios, meter.seconds
     assert before is not None
     assert after is not None
-    if way != profiles.BATCH:
+    if way not in (profiles.BATCH, profiles.STREAM):
         told_by, times = EACH_CALL, meter.latencies.percentiles()
     else:
         told_by = BY_SESSION if below else NOBODY

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BATCH_BYTES: Final = 64 << 20  # of one batch at most: what it may cost in memory
 _BATCH_IOS: Final = 8192
+_STEP_IOS, _STEP_BYTES, _STEPS = 256, 64 << 20, 64  # of a stream: I/Os between two looks at the clock, looks
 _SHORT, _LONG = 50_000_000, 200_000_000  # ns: a batch of fewer grows, of more shrinks, so that Ctrl-C is heard
 _TAKE: Final = 512  # offsets that are made at once
 
@@ -98,6 +99,17 @@ def batch(disk: Disk, load: Load, meter: Meter[Any]) -> None:
             count = max(load.depth, count // 2)
 
 
+def stream(disk: Disk, load: Load, meter: Meter[Any]) -> None:
+    """`Disk.stream`: each block is looked at once, in memory that is used again."""
+    places, lane = Places(load, disk.size), meter.lane()
+    step = max(1, min(_STEP_IOS, _STEP_BYTES // load.size))
+    while True:
+        blocks = disk.stream(places.take(step * _STEPS), load.size, queue_depth=load.depth)
+        for count, _ in enumerate(blocks, 1):
+            if count % step == 0 and not lane.add_many(step, now()):
+                return
+
+
 def in_asyncio(disk: Disk, load: Load, meter: Meter[Any]) -> None:
     """As many tasks as there are I/Os under way, each of which awaits one after the other."""
     _in_loop(asyncio.new_event_loop(), disk, load, meter)
@@ -165,6 +177,7 @@ def _mix(load: Load, disk_size: int, seed: int) -> Iterator[tuple[int, bool]]:
 WAYS: Final[dict[str, Callable[[Any, Load, Meter[Any]], None]]] = {
     profiles.SYNC: sync,
     profiles.BATCH: batch,
+    profiles.STREAM: stream,
     profiles.THREADS: threads,
     profiles.ASYNCIO: in_asyncio,
     profiles.UVLOOP: in_uvloop,

@@ -39,7 +39,7 @@ def test_what_is_counted_is_what_was_done(served: tuple[TargetServer, RamMedium,
     assert cell is not None
     assert 0 < cell.ios <= done["pdus_in"]["SCSI_COMMAND"] - before["pdus_in"].get("SCSI_COMMAND", 0)
     assert cell.iops == pytest.approx(cell.ios / cell.seconds, rel=0.05)
-    assert (cell.latency_from == BY_SESSION) is (way == "batch")
+    assert (cell.latency_from == BY_SESSION) is (way in ("batch", "stream"))
     assert cell.p50_us is not None
     assert cell.max_us is not None
     assert 0 < cell.p50_us <= cell.max_us
@@ -69,7 +69,7 @@ def test_a_local_disk_has_no_session() -> None:
     assert cell.latency_from == EACH_CALL
 
 
-@pytest.mark.parametrize("way", ["sync", "batch", "threads", "asyncio", "uvloop"])
+@pytest.mark.parametrize("way", ["sync", "batch", "stream", "threads", "asyncio", "uvloop"])
 def test_ctrl_c_leaves_what_was_measured(served: tuple[TargetServer, RamMedium, str], way: str) -> None:
     _, _, dev = served
     load = READS[0] if way == "sync" else READS[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import socket
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from pump_peer import BLOCK, TEST_UNIT_READY, Peer, Played, connected, content, place
 from test_batch import lbas
 
+from swd._asyncqueue import AsyncQueue
 from swd._fastpath import Pump
 from swd.errors import ConnectionLost, DeadlineExceeded
 from swd.proto import pdu
@@ -259,3 +261,37 @@ def test_a_batch_takes_its_answers_in_parts_where_another_cpu_works_on_them(two_
     assert receives(0) < 1.6
     assert receives(1) > 2
     assert receives(1, coalesce=False) < 1.6
+
+
+class Future:
+    def __init__(self) -> None:
+        self.value: object = None
+
+    def done(self) -> bool:
+        return self.value is not None
+
+    def set_result(self, value: object) -> None:
+        self.value = value
+
+
+def test_so_does_the_queue_of_an_event_loop(two_cpus: None) -> None:
+    def script(peer: Peer) -> None:
+        on_cpu(1)
+        for _ in range(ROUNDS):
+            commands = [peer.command() for _ in range(32)]
+            answers = (pdu.DataIn(itt=command.itt, status_present=True) for command in commands)
+            data = [content(place(command)[0], 1) for command in commands]
+            peer.sock.sendall(b"".join(map(peer.packed, answers, data)))
+
+    with connected(script, tcp=True) as (pump, _):
+        queue = AsyncQueue(pump, Future, -1)
+        for n in range(ROUNDS):
+            reads = [queue.read(0, 32 * n + at, 1, BLOCK, 30.0) for at in range(32)]
+            assert queue.flush()
+            while queue.pending:
+                select.select([pump.fileno()], [], [], 20)
+                queue.poll()
+            found = [read.future.value for read in reads if read is not None]
+            assert found == [content(32 * n + at, 1) for at in range(32)]
+        assert pump.statistics()["receives"] / ROUNDS > 2
+        queue.close()

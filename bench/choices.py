@@ -37,11 +37,16 @@ class Choice(NamedTuple):
     way: str = "swd batch"
 
 
+WORDS: Final = {"swd sync": ", one by one", "swd stream": ", stream", "swd uvloop": ", uvloop"}
 CHOICES: Final = (
     Choice({"coalesce": "no"}, TGTD, 4 * KIB, 32),
     Choice({"coalesce": "no"}, TGTD, 4 * KIB, 32, write=True),
     Choice({"coalesce": "no"}, TGTD, 64 * KIB, 32),
     Choice({"coalesce": "no"}, EMBEDDED, 4 * KIB, 32),
+    Choice({"coalesce": "no"}, EMBEDDED, 4 * KIB, 32, way="swd stream"),
+    Choice({"coalesce": "no"}, EMBEDDED, 4 * KIB, 32, write=True),
+    Choice({"coalesce": "no"}, EMBEDDED, 4 * KIB, 32, way="swd uvloop"),
+    Choice({"coalesce": "no"}, EMBEDDED, MIB, 8, way="swd stream"),
     Choice({"spin_us": "50"}, SPINNING, 4 * KIB, 1, way="swd sync"),
     Choice({"spin_us": "50"}, EMBEDDED, 4 * KIB, 1, way="swd sync"),
     Choice({"spin_us": "50"}, EMBEDDED, 4 * KIB, 1, pin=SAME, way="swd sync"),
@@ -52,7 +57,8 @@ CHOICES: Final = (
     Choice({"half_refill": "4K"}, EMBEDDED, 4 * KIB, 32),
     *(Choice({"max_recv_data_segment_length": length}, EMBEDDED, MIB, 8) for length in ("8K", "64K", "256K")),
     Choice({"rcvbuf": "1M"}, EMBEDDED, MIB, 8),
-    Choice({"sndbuf": "1M"}, EMBEDDED, MIB, 8, write=True),
+    *(Choice({"sndbuf": sndbuf}, EMBEDDED, MIB, 8, write=True) for sndbuf in ("256K", "1M", "4M")),
+    Choice({"sndbuf": "4M"}, EMBEDDED, 64 * KIB, 32, write=True),
     Choice({"notsent_lowat": "512K"}, EMBEDDED, MIB, 8, write=True),
     Choice({"immediate_data": "no", "initial_r2t": "yes"}, EMBEDDED, 4 * KIB, 32, write=True),
     *(Choice({"congestion": "cubic"}, EMBEDDED, MIB, 8, write=write) for write in (False, True)),
@@ -73,7 +79,7 @@ def line(choice: Choice, cell: Cell, before: list[dict[str, Any]], after: list[d
     costs = [[one["cpu"] / one["ios"] * 1e6 for one in side] for side in (before, after)]
     theirs = [[one["target_cpu"] / one["ios"] * 1e6 for one in side] for side in (before, after)]
     middle = statistics.median
-    cells = [f"`{changed}`", f"{cell.name}{', one by one' if choice.way == 'swd sync' else ''}"]
+    cells = [f"`{changed}`", f"{cell.name}{WORDS.get(choice.way, '')}"]
     cells += [f"{middle(rates[0]):,.0f} / {middle(costs[0]):.2f}", f"{middle(rates[1]):,.0f} / {middle(costs[1]):.2f}"]
     cells += [median([b / a for a, b in zip(*side, strict=True)]) for side in (rates, costs)]
     cells.append(f"{middle(theirs[0]):.2f} -> {middle(theirs[1]):.2f}")

@@ -51,6 +51,9 @@ def child(url: str, way: str, write: bool, size: int, depth: int, ios: int) -> N
                 call(one, offset)
         elif way == "asyncio":
             asyncio.run(in_loop(url, write, size, depth, numbers))
+        elif way == "stream":
+            for _ in disk.stream(offsets, size, queue_depth=depth):
+                pass
         elif write:
             disk.write_many(offsets, bytes(ios * size), queue_depth=depth)
         else:
@@ -115,7 +118,7 @@ def readable(name: str) -> str:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--way", choices=("batch", "sync", "asyncio"), default="batch")
+    parser.add_argument("--way", choices=("batch", "stream", "sync", "asyncio"), default="batch")
     parser.add_argument("--write", action="store_true", help="writes instead of reads")
     parser.add_argument("--size", type=parse_size, default=4096, help="bytes of an I/O (4096; K and M are understood)")
     parser.add_argument("--queue-depth", type=int, default=32)

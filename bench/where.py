@@ -85,6 +85,9 @@ def child(url: str, way: str, size: int, depth: int, write: bool, seconds: float
             if way == "sync":
                 for offset in numbers:
                     call(one, offset)
+            elif way == "stream":
+                for _ in disk.stream(offsets, size, queue_depth=depth):
+                    pass
             elif way != "batch":
                 loop.run_until_complete(in_loop(url, write, size, depth, numbers * 8))
             elif write:
@@ -97,7 +100,7 @@ def child(url: str, way: str, size: int, depth: int, write: bool, seconds: float
         done, began, cpu = 0, time.perf_counter(), time.process_time()
         while time.perf_counter() - began < seconds:
             once()
-            done += count if way in ("batch", "sync") else 8 * count
+            done += count if way in ("batch", "stream", "sync") else 8 * count
         print(done / (time.perf_counter() - began), (time.process_time() - cpu) / done * 1e6, flush=True)
 
 
@@ -115,7 +118,7 @@ def recorded(command: list[str], data: Path) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--way", default="batch", choices=("batch", "sync", "asyncio", "uvloop"))
+    parser.add_argument("--way", default="batch", choices=("batch", "stream", "sync", "asyncio", "uvloop"))
     parser.add_argument("--size", type=parse_size, default=4096)
     parser.add_argument("--depth", type=int, default=32)
     parser.add_argument("--write", action="store_true")

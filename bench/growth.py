@@ -108,34 +108,38 @@ def _round_robin(disks: list[swd.Disk], seconds: float) -> tuple[float, float]:
     return done / (time.perf_counter() - began), (time.process_time() - cpu) / done * 1e6
 
 
-def by_sessions(url: str, seconds: float) -> list[dict[str, Any]]:
+def by_sessions(url: str, repeats: int, seconds: float) -> list[dict[str, Any]]:
     """N sessions, each with a thread that reads 4 KiB in batches at queue depth 8: all I/Os over the time of all."""
     found = []
     for count in SESSIONS:
         before = rss()
         with ExitStack() as stack:
             disks = [stack.enter_context(swd.open(f"{url}0")) for _ in range(count)]
-            grown, done = (rss() - before) / count, [0] * count
-            offsets = array.array("q", (random.randrange(LUN // 4096) * 4096 for _ in range(256)))
-            began = time.perf_counter()
-            until = began + seconds
-
-            def work(me: int) -> None:
-                out = np.zeros((256, 4096), np.uint8)
-                while time.perf_counter() < until:  # noqa: B023  (joined below)
-                    disks[me].read_many(offsets, 4096, out, queue_depth=8)  # noqa: B023
-                    done[me] += 256  # noqa: B023
-
-            workers = [threading.Thread(target=work, args=(me,)) for me in range(count)]
-            cpu = time.process_time()
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
-            spent, wall = time.process_time() - cpu, time.perf_counter() - began
-        ios = max(1, sum(done))
-        found.append({"at": count, "iops": ios / wall, "cpu_us": spent / ios * 1e6, "rss_each": round(grown)})
+            grown = (rss() - before) / count
+            rows = series((count,), repeats, lambda _: _at_once(disks, seconds))  # noqa: B023  (called at once)
+        found.append({**rows[0], "rss_each": round(grown)})
     return found
+
+
+def _at_once(disks: list[swd.Disk], seconds: float) -> tuple[float, float]:
+    offsets = array.array("q", (random.randrange(LUN // 4096) * 4096 for _ in range(256)))
+    done = [0] * len(disks)
+
+    def work(me: int) -> None:
+        out = np.zeros((256, 4096), np.uint8)
+        while time.perf_counter() < until:
+            disks[me].read_many(offsets, 4096, out, queue_depth=8)
+            done[me] += 256
+
+    workers = [threading.Thread(target=work, args=(me,)) for me in range(len(disks))]
+    began, cpu = time.perf_counter(), time.process_time()
+    until = began + seconds
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    ios = max(1, sum(done))
+    return ios / (time.perf_counter() - began), (time.process_time() - cpu) / ios * 1e6
 
 
 def long_run(url: str, total: int, limit: float) -> dict[str, Any]:
@@ -164,7 +168,7 @@ def measure(order: dict[str, Any]) -> dict[str, Any]:
             found["queue depth, 4 KiB"] = series(DEPTHS, repeats, lambda depth: reads(disk, 4096, depth, seconds))
             found["bytes of an I/O, QD 8"] = series(SIZES, repeats, lambda size: reads(disk, size, 8, seconds))
         told("sessions")
-        found["sessions, QD 8 each"] = by_sessions(url, 3 * seconds)
+        found["sessions, QD 8 each"] = by_sessions(url, repeats, seconds)
         told(f"a run of {order['long'] >> 30} GiB")
         found["long run"] = long_run(url, order["long"], order["limit"])
     with target(LUNS[-1], "1M") as url:

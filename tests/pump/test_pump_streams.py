@@ -127,7 +127,8 @@ def test_leaving_early_lets_go_of_what_is_under_way(way: str) -> None:
             for _ in range(2):
                 with pytest.raises(BadDescriptor):
                     next(blocks)
-        blocks = None
+        else:
+            blocks = None
         go.set()
         assert pump.command(0, TEST_UNIT_READY) is None  # the late answers came before its own,
         assert bytes(first) == was  # and went nowhere

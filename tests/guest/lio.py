@@ -40,7 +40,7 @@ cat >/tmp/sessions <<'END'
 cat /sys/kernel/config/target/iscsi/{name}/fabric_statistics/iscsi_instance/sessions
 END
 chmod +x /tmp/sessions
-busybox nc -ll -p {control} -e /tmp/sessions &
+while :; do busybox nc -ll -p {control} -e /tmp/sessions; done &
 uname -r
 echo READY
 wait

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +104,11 @@ def serving(script: str, *, forwards: Mapping[int, int], devices: Sequence[str] 
                     raise RuntimeError(f"the guest did not become ready:\n{_read(work / 'complaints')}{words}")
             late.cancel()
             yield
+            if guest.poll() is not None:
+                raise RuntimeError(f"the guest has ended by itself ({guest.returncode})")
         finally:
+            if guest.poll() is not None:
+                print(_read(work / "console")[-4000:], _read(work / "complaints"), file=sys.stderr)
             late.cancel()
             guest.kill()
             guest.wait()

@@ -92,9 +92,9 @@ class _Link:
             record = _pdu.unpack(bytes(header))
             with self._lock:
                 self._outbox.put(record, data)
+                if isinstance(record, _pdu.LoginResponse):
+                    self._learn(record, data)  # before the initiator does: its next PDU may have digests
                 self._flush()
-            if isinstance(record, _pdu.LoginResponse):
-                self._learn(record, data)
 
     def _learn(self, record: _pdu.LoginResponse, data: bytes) -> None:
         self._keys.update(keys_of(data))

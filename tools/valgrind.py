@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a part of the suite under valgrind: the engine, the pump, the CRC kernels, the event loop's queue.
+"""Run a part of the suite under valgrind: the engine, the pump, the CRC kernels, the event loop's queue, the straight
+ways of reading, the target's data path.
 
 Status 1 where memory is misused, or definitely lost, with a frame of swd's compiled modules on the stack; what CPython
 and NumPy do among themselves is counted, not judged, so that no list of suppressions has to follow their versions. The
 SSE 4.2 kernel is named, since valgrind has no AVX-512. Every object is an allocation of its own (PYTHONMALLOC=malloc).
 
-    tools/valgrind.py [ARGUMENT...]     arguments of pytest; without any the files of WHAT. Takes half an hour
+    tools/valgrind.py [ARGUMENT...]     arguments of pytest; without any the files of WHAT. Takes a quarter of an hour
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ WHAT = (
     *("engine/test_put_off.py", "engine/test_restart.py", "engine/test_unasked.py", "engine/test_window.py"),
     *("pump/test_commands.py", "pump/test_batch.py", "pump/test_submitted.py", "pump/test_threads.py"),
     *("crc/test_kernels.py", "asyncqueue/test_turns.py", "asyncqueue/test_trouble.py"),
+    *("straight/test_straight.py", "asyncread/test_reads.py"),
+    *("targetpath/test_targetpath_units.py", "targetpath/test_targetpath_settings.py"),
 )
 # What cannot run here, and why.
 LEFT_OUT = {

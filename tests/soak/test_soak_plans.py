@@ -6,12 +6,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from soak_kinds import LIES, TRIALS
+from soak_meddler import Meddler, _Link
 from support.process import environment
 
+import swd
+from swd.export.testing import IscsiTarget
 from swd.target.faults import KINDS
 
 
@@ -22,6 +26,26 @@ def soak_plan(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_kind_of_fault_is_tried() -> None:
     assert set(TRIALS) | set(LIES) == set(KINDS)
+
+
+def test_the_relay_knows_of_digests_before_the_initiator_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it takes the first command apart without them, now and then, and the target never gets the whole of it."""
+    known: list[bool] = []
+    flush = _Link._flush
+
+    def watched(link: _Link) -> None:
+        known.append(link._digests)
+        flush(link)
+
+    monkeypatch.setattr(_Link, "_flush", watched)
+    target = IscsiTarget()
+    target.start()
+    with closing(Meddler(target.port)) as relay:
+        dev = target.url.replace(f":{target.port}/", f":{relay.port}/")
+        with swd.open(dev, header_digest="crc32c!", data_digest="crc32c!"):
+            answers = target.statistics["pdus_out"]["LOGIN_RESPONSE"]
+    target.stop()
+    assert known[answers - 1]
 
 
 @pytest.mark.slow

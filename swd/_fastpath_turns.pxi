@@ -123,7 +123,7 @@ cdef bint receive(_Core self, Waiter *me, double wait) noexcept nogil:
     if ready:
         n = receive_into(self, place, count, block, low_water)
         error = errno
-        if n > 0:
+        if n > 0 and (self.spin > 0 or (me != NULL and me.most)):
             # After data, for else the last packet may be our own kernel's acknowledgment of what we sent.
             if self.waits % WAITS_A_LOOK == 0:
                 self.fed_elsewhere = swd_is_fed_elsewhere(self.fd)

@@ -64,6 +64,8 @@ static inline int swd_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, do
 static inline ssize_t swd_send(int fd, struct iovec *spans, int count)
 {
     struct msghdr message;
+    if (count == 1)
+        return send(fd, spans->iov_base, spans->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
     memset(&message, 0, sizeof message);
     message.msg_iov = spans;
     message.msg_iovlen = count;

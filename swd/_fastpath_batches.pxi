@@ -54,11 +54,11 @@ cdef void refill(_Core self, Waiter *me, Batch *batch, double now) noexcept nogi
 
 cdef void set_marks(_Core self, Waiter *me, bint write, uint32_t size) noexcept nogil:
     """How much the next receive should bring of the answers that are due, I/Os of `size` bytes: at least half of them
-    where the target sends them one by one, at most a third where another CPU works on them meanwhile.
+    where the target sends them one by one, at most some of them where another CPU works on them meanwhile.
 
     The least is for a waiter that has the session to itself, since another's answer would wait with his, and where no
     R2T is due. With all answers taken at once the target stands idle while they are looked at, and then the other way
-    round; of thirds one is on its way in each direction.
+    round; of three parts one is on its way in each direction.
     """
     cdef uint64_t answer = answer_bytes(self.engine, 0 if write else size)
     me.drip = <uint32_t>min(answer * (me.pending // 8 + 1), MOST_LOW_WATER // 2)

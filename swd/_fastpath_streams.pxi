@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, malloc
 
 from swd._engine cimport completion, death, release, start
 from swd._sys cimport pthread_mutex_lock, pthread_mutex_unlock, swd_fork_generation, swd_now
-from swd._task cimport ACTIVE, Spares, Task
+from swd._task cimport ACTIVE, QUEUED, Spares, Task
 
 from swd.errors import BadDescriptor, DeadlineExceeded, InvalidArgument, ProtocolViolation
 
@@ -144,6 +144,8 @@ cdef class Stream:
         cdef int place = <int>(self.at % self.width)
         if self.busy:
             raise InvalidArgument("another thread is at this stream")
+        if self.pump.born != swd_fork_generation():
+            check(self.pump)  # before its lock, which a thread of the parent process may have had
         if self.stopped:
             self.close()
             raise BadDescriptor("the disk is closed: open it again")
@@ -324,6 +326,6 @@ cdef void forgive(_Core self, Waiter *me, double since) noexcept nogil:
         return
     for slot in range(self.engine.slots):
         task = &self.engine.tasks[slot]
-        if task.waiter == <void *>me and task.state == ACTIVE:
+        if task.waiter == <void *>me and (task.state == ACTIVE or task.state == QUEUED):
             task.deadline += pause
             task.limit += pause

@@ -57,7 +57,7 @@ class Limits:
     Not settable: data comes in order, one connection a session, recovery level 0.
     """
 
-    max_recv_data_segment_length: int = 262144
+    max_recv_data_segment_length: int = 1 << 20
     max_burst_length: int = 1 << 20
     first_burst_length: int = 262144
     initial_r2t: bool = False

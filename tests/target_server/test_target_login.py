@@ -70,7 +70,7 @@ def test_a_whole_login() -> None:
     assert answers(first) == {"AuthMethod": "None", "TargetPortalGroupTag": "1"}
     assert (first.response.transit, first.response.nsg, first.response.tsih, first.response.stat_sn) == (True, 1, 0, 0)
     last = peer.step(OPERATIONAL, 1, 3)
-    assert answers(last)["MaxRecvDataSegmentLength"] == "262144"
+    assert answers(last)["MaxRecvDataSegmentLength"] == "1048576"
     assert (last.response.transit, last.response.nsg, last.response.tsih, last.response.stat_sn) == (True, 3, 42, 1)
     assert last.agreed is not None
     assert (last.agreed.cmd_sn, last.agreed.exp_stat_sn, last.agreed.tsih) == (100, 2, 42)
@@ -184,7 +184,7 @@ def test_a_required_digest_cannot_be_passed_by() -> None:
     assert Peer(TargetConfig(NAME, data_digest=("crc32c",))).status(WHO, 0, 3) == 0x0200
     plain = Peer().step(WHO, 0, 3)
     assert plain.agreed is not None
-    assert answers(plain)["MaxRecvDataSegmentLength"] == "262144"
+    assert answers(plain)["MaxRecvDataSegmentLength"] == "1048576"
 
 
 # CHAP

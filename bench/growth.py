@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -116,12 +117,12 @@ def by_sessions(url: str, repeats: int, seconds: float) -> list[dict[str, Any]]:
         with ExitStack() as stack:
             disks = [stack.enter_context(swd.open(f"{url}0")) for _ in range(count)]
             grown = (rss() - before) / count
-            rows = series((count,), repeats, lambda _: _at_once(disks, seconds))  # noqa: B023  (called at once)
+            rows = series((count,), repeats, partial(_at_once, disks, seconds))
         found.append({**rows[0], "rss_each": round(grown)})
     return found
 
 
-def _at_once(disks: list[swd.Disk], seconds: float) -> tuple[float, float]:
+def _at_once(disks: list[swd.Disk], seconds: float, _count: int) -> tuple[float, float]:
     offsets = array.array("q", (random.randrange(LUN // 4096) * 4096 for _ in range(256)))
     done = [0] * len(disks)
 

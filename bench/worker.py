@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,17 +122,17 @@ def stream(disk: swd.Disk, order: Order) -> None:
     """Every block is looked at once, as in a copy or a hash; one in 64 is kept, within the time, and compared after."""
     count = max(4 * order.depth, min(BATCH_IOS, STREAM_BYTES // order.size))
     while order.wall < order.seconds:
-        places, kept = order.offsets(count), []
-        offsets, first = array.array("q", places), order.random.randrange(CHECKED)
+        places, kept = order.offsets(count), {}
+        order.timed(partial(_look_at_all, disk, order, array.array("q", places), kept), count)
+        for at, data in kept.items():
+            order.check(data, places[at])
 
-        def row() -> None:
-            for at, block in enumerate(disk.stream(offsets, order.size, queue_depth=order.depth)):  # noqa: B023
-                if at % CHECKED == first:  # noqa: B023
-                    kept.append((bytes(block), places[at]))  # noqa: B023
 
-        order.timed(row, count)
-        for data, place in kept:
-            order.check(data, place)
+def _look_at_all(disk: swd.Disk, order: Order, offsets: array.array[int], kept: dict[int, bytes]) -> None:
+    first = order.random.randrange(CHECKED)
+    for at, block in enumerate(disk.stream(offsets, order.size, queue_depth=order.depth)):
+        if at % CHECKED == first:
+            kept[at] = bytes(block)
 
 
 def rows_of(order: Order) -> list[list[tuple[int, bytes]]]:

@@ -8,10 +8,11 @@ a session have a `straight` way, and a policy (`settle`) for what does not end p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from swd._fastpath import Stream
-from swd.errors import InvalidArgument
+from swd.errors import InvalidArgument, SwdError
 from swd.ioqueue import BlockUnit, Many, failures_of, fits_batch
 from swd.values import ScsiResult
 
@@ -34,7 +35,8 @@ def stream(
         return iter([memoryview(b"")] * len(offsets))
     way = getattr(unit, "straight", None)
     if way is None or not way.open or not fits_batch(unit, Many(False, offsets, size, memoryview(b""))):
-        return _in_groups(unit, offsets, size, one, queue_depth, require_open)
+        read = partial(failures_of, unit, one=one, queue_depth=queue_depth)
+        return _in_groups(read, offsets, size, queue_depth, require_open)
     lbas = offsets // unit.block_size
     settle_with: Any = unit
 
@@ -46,10 +48,9 @@ def stream(
 
 
 def _in_groups(
-    unit: BlockUnit,
+    read: Callable[[Many], list[tuple[int, SwdError]]],
     offsets: Any,
     size: int,
-    one: Callable[[int, memoryview], None],
     queue_depth: int,
     require_open: Callable[[], None],
 ) -> Iterator[memoryview]:
@@ -57,7 +58,7 @@ def _in_groups(
     for first in range(0, len(offsets), queue_depth):
         group = offsets[first : first + queue_depth]
         many = Many(False, group, size, memory[: size * len(group)])
-        failures = dict(failures_of(unit, many, one, queue_depth))
+        failures = dict(read(many))
         for at in range(len(group)):
             require_open()
             if at in failures:

@@ -123,7 +123,8 @@ class Lio:
         return f"iscsi://127.0.0.1:{port}/{self._lio.NAME}/0"
 
     def sessions(self) -> int:
-        return self._lio.sessions(self._control)  # type: ignore[no-any-return]
+        count: int = self._lio.sessions(self._control)
+        return count
 
     def kill(self) -> None:
         self._guest.close()

@@ -35,6 +35,10 @@ class Frame(NamedTuple):
     def opcode(self) -> int:
         return self.bhs[0] & 0x3F
 
+    def kept(self) -> Frame:
+        """A copy that outlives the receive buffer."""
+        return Frame(self.bhs, memoryview(bytes(self.data)))
+
 
 class Inbox:
     """Received bytes, and the PDUs in them. `counts` gets the PDUs by opcode (in.NAME), bytes, and digests checked."""

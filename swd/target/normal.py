@@ -70,7 +70,7 @@ class NormalSession(Session):
             return
         if command.attributes > _SIMPLE:
             self.outbox.own()
-        if command.immediate and len(self.tasks) >= _IMMEDIATE_FACTOR * self.node.config.queue_depth:
+        if command.immediate and self.crowded:
             self._respond(command, Reply(TASK_SET_FULL))
             return
         outcome = self.execute(command)
@@ -78,6 +78,11 @@ class NormalSession(Session):
             self._begin(command, outcome, frame.data)
         else:
             self._answer(command, outcome, partial(self._respond, command))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether no more immediate commands are taken, which the window does not hold back."""
+        return self.open_tasks >= _IMMEDIATE_FACTOR * self.node.config.queue_depth
 
     def execute(self, command: pdu.ScsiCommand) -> Outcome:
         """What the device server makes of a command."""

@@ -96,11 +96,16 @@ class Session:
 
     def numbers(self, *, status: bool = True) -> Numbers:
         """The session's numbers for an answer; one that carries status takes a StatSN (4.2.2.2)."""
-        self.window.open_for(len(self.tasks))
+        self.window.open_for(self.open_tasks)
         stat_sn = self._stat_sn
         if status:
             self._stat_sn = serial.add(stat_sn, 1)
         return {"stat_sn": stat_sn, "exp_cmd_sn": self.window.exp_cmd_sn, "max_cmd_sn": self.window.max_cmd_sn}
+
+    @property
+    def open_tasks(self) -> int:
+        """Commands that have come and are not answered: so many fewer may come."""
+        return len(self.tasks)
 
     def reject(self, frame: Frame, reason: int) -> None:
         """Refuse one PDU and go on (11.17)."""

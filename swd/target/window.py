@@ -7,7 +7,6 @@ Pure. Everything that carries a CmdSN passes here; what is handed on comes in Cm
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from swd.errors import ProtocolViolation
 from swd.proto import serial
@@ -17,13 +16,26 @@ SMALLEST_SEGMENT = 512  # bytes; nobody declares a MaxRecvDataSegmentLength belo
 MORE_PDUS = 16  # unsolicited Data-Out beyond those that a first burst in such segments takes
 
 
-@dataclass
-class _Held:
-    """A request that came early, and the unsolicited Data-Out PDUs behind it."""
+class Held:
+    """A request that is kept, and the unsolicited Data-Out PDUs behind it: no more than `first_burst` bytes."""
 
-    frames: list[Frame]
-    itt: int
-    size: int  # of all their data segments
+    def __init__(self, frame: Frame, itt: int, first_burst: int) -> None:
+        self.frames = [frame.kept()]
+        self.itt = itt
+        self._size = len(frame.data)  # of all data segments
+        self._first_burst = first_burst
+        self._most_frames = 1 + first_burst // SMALLEST_SEGMENT + MORE_PDUS
+
+    def add(self, frame: Frame) -> None:
+        """Raises ProtocolViolation for more data than may come unasked: what is not due is not to fill our memory."""
+        self._size += len(frame.data)
+        if self._size > self._first_burst or len(self.frames) == self._most_frames:
+            raise ProtocolViolation(
+                f"unsolicited data of a command that waits for its turn went beyond {self._first_burst} bytes "
+                f"(FirstBurstLength), or came in more than {self._most_frames - 1} PDUs",
+                clause="13.14",
+            )
+        self.frames.append(frame.kept())
 
 
 class Window:
@@ -40,8 +52,7 @@ class Window:
         self.max_cmd_sn = serial.add(cmd_sn, depth - 1)
         self._depth = depth
         self._first_burst = first_burst
-        self._most_frames = 1 + first_burst // SMALLEST_SEGMENT + MORE_PDUS
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
         self._skipped: set[int] = set()  # aborted before they came (11.6.1): counted as received
 
     @property
@@ -64,28 +75,18 @@ class Window:
         if not self.admits(cmd_sn) or cmd_sn in self._held or cmd_sn in self._skipped:
             return
         if cmd_sn != self.exp_cmd_sn:
-            self._held[cmd_sn] = _Held([_kept(frame)], itt, len(frame.data))
+            self._held[cmd_sn] = Held(frame, itt, self._first_burst)
             return
         self.exp_cmd_sn = serial.add(cmd_sn, 1)
         yield frame
         yield from self._due()
 
     def hold_data(self, frame: Frame, itt: int) -> bool:
-        """Keep unsolicited data of a command that is itself held; False if none is.
-
-        Raises ProtocolViolation for more of it than may come unasked: what is not due is not to fill our memory.
-        """
+        """Keep unsolicited data of a command that is itself held; False if none is. Raises what `Held.add` does."""
         held = next((held for held in self._held.values() if held.itt == itt), None)
         if held is None:
             return False
-        held.size += len(frame.data)
-        if held.size > self._first_burst or len(held.frames) == self._most_frames:
-            raise ProtocolViolation(
-                f"unsolicited data of a command that waits for its turn went beyond {self._first_burst} bytes "
-                f"(FirstBurstLength), or came in more than {self._most_frames - 1} PDUs",
-                clause="13.14",
-            )
-        held.frames.append(_kept(frame))
+        held.add(frame)
         return True
 
     def skip(self, cmd_sn: int) -> bool:
@@ -110,8 +111,3 @@ class Window:
             self.exp_cmd_sn = serial.add(self.exp_cmd_sn, 1)
             if held is not None:
                 yield from held.frames
-
-
-def _kept(frame: Frame) -> Frame:
-    """A copy that outlives the receive buffer."""
-    return Frame(frame.bhs, memoryview(bytes(frame.data)))

@@ -160,7 +160,7 @@ class _Link:
 
     def end(self, how: End) -> None:
         if how == "silence":
-            self._outbox.shut = True
+            self._outbox.close()
             return
         if how == "reset":
             self._initiator.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -3,6 +3,9 @@
 
 It is the target's connection in all else, and always on the Python path. Faults of PDUs strike here (on their way in
 before the command window, on their way out in the outbox), those of requests in the session (`session.py`).
+
+What a delay keeps is bounded (`_full`): beyond that the connection is read no more, and nothing that came is carried
+out, until the delay is over. Nothing is lost, and memory is safe from an initiator that does not wait for answers.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ import select
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from swd.proto.pdu import LoginRequest, Opcode, Pdu
 from swd.target.config import Limits
@@ -21,7 +26,7 @@ from swd.target.faults.injector import Injector
 from swd.target.faults.judge import Judge
 from swd.target.faults.login_faults import answer_login
 from swd.target.faults.plan import Fault
-from swd.target.faults.sending import End, PlannedOutbox, Sending
+from swd.target.faults.sending import OVERHEAD, End, PlannedOutbox, Sending
 from swd.target.faults.session import PlannedDiscovery, PlannedNormal
 from swd.target.faults.timers import Timers
 from swd.target.framing import Frame
@@ -30,8 +35,20 @@ from swd.target.node import TargetNode
 from swd.target.session import Session
 from swd.values import Negotiated
 
+MOST_KEPT = HIGH_WATER  # bytes of requests, and of answers, that wait; beyond either nothing more is taken
 _LINGER = 2.0  # seconds that a closed connection waits for the peer's own end
 _RDHUP = getattr(select, "POLLRDHUP", 0)  # Linux: the peer has closed, though there are bytes to read
+
+
+class _Stalled(NamedTuple):
+    """A request that waits for a delay. `judged`: it is the one that was delayed: it is not held against the plan again."""
+
+    frame: Frame
+    judged: bool
+
+    @property
+    def size(self) -> int:
+        return len(self.frame.bhs) + len(self.frame.data) + OVERHEAD
 
 
 class PlannedConnection(Connection):
@@ -48,8 +65,9 @@ class PlannedConnection(Connection):
         self._timers = Timers()
         self._ended: End | None = None
         self._deaf = False
-        self._stalled: list[Frame] = []  # behind a request that was delayed
-        self._stalls = 0
+        self._stalled: deque[_Stalled] = deque()  # a request that was delayed, and those behind it
+        self._stalled_size = 0
+        self._waits = False  # the delay is not over
         self._behind: Frame | None = None  # a request that lets the next one pass
 
     # --- what goes ---------------------------------------------------------------------------------------------------
@@ -82,9 +100,12 @@ class PlannedConnection(Connection):
     def _handle(self, frame: Frame) -> None:
         if self._ended is not None:
             return
-        if self._stalls:
-            self._stalled.append(_kept(frame))
-            return
+        if self._stalled:
+            self._stall(frame)
+        else:
+            self._judge(frame)
+
+    def _judge(self, frame: Frame) -> None:
         for fault in self.injector.due("wire", self.judge.came(frame.bhs)):
             self.injector.injected(fault)
             if self._strike(fault, frame):
@@ -98,11 +119,11 @@ class PlannedConnection(Connection):
         """Carry out a fault of a PDU that came; whether it goes no further."""
         name = fault.kind.name
         if name == "delay":
-            self._stalls += 1
-            self._stalled.append(_kept(frame))
+            self._waits = True
+            self._stall(frame, first=True)
             self.at(fault.settings["seconds"], self._resume)
         elif name == "reorder":
-            self._behind = _kept(frame)
+            self._behind = frame.kept()
             self.at(0.2, self._catch_up)  # where nothing comes behind it
         elif name == "stop_reading":
             self._stop_reading(fault)
@@ -126,14 +147,26 @@ class PlannedConnection(Connection):
         super()._handle(frame)
         self._closing = self._closing or self._ended == "close"
 
+    def _stall(self, frame: Frame, *, first: bool = False) -> None:
+        kept = _Stalled(frame.kept(), first)
+        self._stalled.insert(0 if first else len(self._stalled), kept)
+        self._stalled_size += kept.size
+
     def _resume(self) -> None:
-        self._stalls -= 1
-        if self._stalls:
-            return
-        frames, self._stalled = self._stalled, []
-        self._pass(frames[0])
-        for frame in frames[1:]:
-            self._handle(frame)  # each may be delayed again, and those behind it with it
+        self._waits = False
+
+    def _go_on(self) -> None:
+        """What is due by now: timers, and requests whose delay is over, as far as there is room for their answers."""
+        self._timers.run(time.monotonic())
+        self._send()
+        while self._stalled and not self._waits and not self._closing and self._has_room():
+            kept = self._stalled.popleft()
+            self._stalled_size -= kept.size
+            if kept.judged:
+                self._pass(kept.frame)
+            else:
+                self._judge(kept.frame)  # it may be delayed again, and those behind it with it
+            self._send()
 
     def _catch_up(self) -> None:
         behind, self._behind = self._behind, None
@@ -151,38 +184,42 @@ class PlannedConnection(Connection):
 
     def _receive(self) -> bool:
         """As in the connection without a plan, but timers run, and the target may be deaf."""
-        self._timers.run(time.monotonic())
-        self._send()
+        self._go_on()
         if self._closing and not self._outbox.size:
             return False
+        events = self._wait(reading=not self._deaf and not self._closing and not self._full())
+        return bool(events & (select.POLLIN | select.POLLHUP | select.POLLERR)) and self._receive_now()
+
+    def _wait_for_room(self) -> None:
+        while self._full() and not self._closing:
+            self._wait(reading=False)
+            self._go_on()
+
+    def _has_room(self) -> bool:
+        """Whether more answers may be made: those that wait for a delay or for the peer, and timers, are not many."""
+        return self._outbox.size + self._planned.late + len(self._timers) * OVERHEAD <= MOST_KEPT
+
+    def _full(self) -> bool:
+        return self._ended is None and (self._stalled_size > MOST_KEPT or not self._has_room())
+
+    def _wait(self, *, reading: bool) -> int:
+        """Wait for the socket or a timer, and send what can be sent. Raises ConnectionResetError, TimeoutError."""
         patience = self._timers.next(time.monotonic())
         limit = None if self._ended else self._sock.gettimeout()  # the deadline of login
-        if patience is None or (limit is not None and limit < patience):
-            patience, expires = limit, limit is not None
-        else:
-            expires = False
-        events = self._poll(patience)
+        expires = limit is not None and (patience is None or limit < patience)
+        events = self._poll(limit if expires else patience, reading)
         if not events and expires:
             raise TimeoutError("no login in time")
         if events & select.POLLOUT:
             self._send()
-        if self._deaf:
-            if events & (_RDHUP | select.POLLHUP | select.POLLERR):
-                raise ConnectionResetError("the initiator closed the connection")
-            return False
-        if not events & (select.POLLIN | select.POLLHUP | select.POLLERR):
-            return False
-        count = self._sock.recv_into(self._inbox.space())
-        if not count:
+        if not reading and not self._closing and events & (_RDHUP | select.POLLHUP | select.POLLERR):
             raise ConnectionResetError("the initiator closed the connection")
-        self._inbox.filled(count)
-        return True
+        return events
 
-    def _poll(self, patience: float | None) -> int:
-        reading = not self._deaf and not self._closing and self._outbox.size <= HIGH_WATER
+    def _poll(self, patience: float | None, reading: bool) -> int:
         waiter = select.poll()
-        mask = (select.POLLIN if reading else 0) | (select.POLLOUT if self._outbox.size else 0)
-        waiter.register(self._sock, mask | (_RDHUP if self._deaf else 0))
+        heed = select.POLLIN if reading else 0 if self._closing else _RDHUP
+        waiter.register(self._sock, heed | (select.POLLOUT if self._outbox.size else 0))
         found = waiter.poll(None if patience is None else int(patience * 1000) + 1)
         return found[0][1] if found else 0
 
@@ -205,7 +242,9 @@ class PlannedConnection(Connection):
             self._planned.empty()
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             raise ConnectionResetError("the plan resets the connection")
-        self._planned.shut = True
+        self._planned.close()
+        self._stalled.clear()
+        self._stalled_size = 0
         self._closing = how == "close"
 
     def _part(self) -> None:
@@ -231,8 +270,3 @@ class PlannedConnection(Connection):
         session = PlannedNormal(agreed, self._outbox, self, self.drop, node)
         session.connection = self
         return session
-
-
-def _kept(frame: Frame) -> Frame:
-    """A copy that outlives the receive buffer."""
-    return Frame(frame.bhs, memoryview(bytes(frame.data)))

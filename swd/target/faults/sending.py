@@ -21,6 +21,7 @@ from swd.target.media import Buffer
 
 Part = Literal["header", "header_digest", "data", "data_digest"]
 End = Literal["close", "reset", "silence", "stop_reading"]
+OVERHEAD = 256  # bytes that a PDU costs beside its own while it is kept, or a timer
 _DIGEST = 4
 
 
@@ -81,11 +82,12 @@ class Director(Protocol):
 
 
 class PlannedOutbox(Outbox):
-    """An outbox that asks what to make of each PDU. `shut`: nothing is taken any more."""
+    """An outbox that asks what to make of each PDU. `late`: bytes that wait for delays, as memory."""
 
     def __init__(self, counts: Counter[str], director: Director) -> None:
         super().__init__(counts)
-        self.shut = False
+        self.late = 0
+        self._shut = False  # nothing is taken any more
         self._director = director
         self._late: deque[bytes] = deque()
         self._waiting = 0  # delays that are not over: what is put meanwhile waits behind them
@@ -93,7 +95,7 @@ class PlannedOutbox(Outbox):
 
     def put(self, pdu: Pdu, data: Buffer = b"") -> None:
         """As `Outbox.put`; the data is always copied, and some of it may come to harm."""
-        if self.shut:
+        if self._shut:
             return
         sending = self._director.judged(pdu, data)
         if sending.late:
@@ -124,12 +126,13 @@ class PlannedOutbox(Outbox):
     def _emit(self, data: bytes) -> None:
         if self._waiting:
             self._late.append(data)
+            self.late += len(data) + OVERHEAD
         elif data:
             self._append(data)
 
     def _unswap(self) -> None:
         held, self._swapped = self._swapped, None
-        if held is not None and not self.shut:
+        if held is not None and not self._shut:
             self._emit(held)
 
     def _over(self) -> None:
@@ -140,15 +143,21 @@ class PlannedOutbox(Outbox):
 
     def _release(self) -> None:
         self._waiting = 0
-        while self._late and not self.shut:
+        while self._late:
             self._append(self._late.popleft())
+        self.late = 0
 
     def empty(self) -> None:
         """Forget what has not been sent, and take nothing more."""
-        self.shut = True
+        self.close()
         self.size = 0
         self._buffers.clear()
+
+    def close(self) -> None:
+        """Take nothing more; what was not late is still sent."""
+        self._shut = True
         self._late.clear()
+        self.late = 0
 
     def _encode(self, pdu: Pdu, data: bytes, length: int | None, damage: list[Damage]) -> bytes:
         header = bytearray(pdu.pack())

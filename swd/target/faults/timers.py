@@ -17,6 +17,9 @@ class Timers:
         self._heap: list[tuple[float, int, Action]] = []
         self._order = itertools.count()  # two of one time go in the order in which they were put off
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def at(self, when: float, action: Action) -> None:
         heapq.heappush(self._heap, (when, next(self._order), action))
 

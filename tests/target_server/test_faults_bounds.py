@@ -142,6 +142,14 @@ def ping(raw: RawInitiator) -> pdu.NopIn:
     return answer
 
 
+def test_requests_that_are_all_delayed_are_so_once_and_keep_their_order() -> None:
+    with serving(Fault("delay", pdu="NOP_OUT", seconds=0.002)) as (server, _, raw):
+        tags = [raw.tag() for _ in range(50)]
+        raw.sock.sendall(b"".join(packed(pdu.NopOut(itt=tag, immediate=True, cmd_sn=raw.cmd_sn), 0) for tag in tags))
+        assert [raw.receive().header.itt for _ in tags] == tags  # type: ignore[attr-defined]
+        assert server.statistics["faults"] == {"delay": 50}
+
+
 def test_commands_that_are_kept_are_open_ones_and_fill_the_window() -> None:
     with serving(Fault("no_answer", command="READ"), queue_depth=4) as (_, _medium, raw):
         tags = [raw.command(read_10(0, 1), expect=512) for _ in range(4)]

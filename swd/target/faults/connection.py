@@ -41,7 +41,7 @@ _RDHUP = getattr(select, "POLLRDHUP", 0)  # Linux: the peer has closed, though t
 
 
 class _Stalled(NamedTuple):
-    """A request that waits for a delay. `judged`: it is the one that was delayed: it is not held against the plan again."""
+    """A request that waits for a delay. `judged`: it is the one that was delayed; it is not held against it again."""
 
     frame: Frame
     judged: bool

@@ -120,6 +120,9 @@ cdef class Engine:
     cdef uint64_t pdus_in, pdus_out, bytes_in, bytes_out, commands, r2ts, nops, completions_odd, completed
     cdef uint64_t reads, writes, underflows, overflows, response_errors, empty_data_ins, data_in_residuals, replayed
     cdef uint64_t windows_ignored               # ExpCmdSN and MaxCmdSN that contradict themselves, or fall back
+    cdef uint64_t windows_shut                  # see `mind_shut_window`
+    cdef uint64_t shut_at   # the CmdSN, and one more, at which a shut window was counted last; 0: at none
+    cdef int owed_slot      # a task to which an answer was owed when a window was shut
     cdef uint64_t slot_waits, timeouts          # the pump's
     cdef uint64_t faults[32]                    # by code: times that one ended a connection
     # what people look at; see _watch.h

@@ -138,6 +138,7 @@ cdef class Engine:
             "data_in_residuals": self.data_in_residuals,
             "replayed": self.replayed,
             "windows_ignored": self.windows_ignored,
+            "windows_shut": self.windows_shut,
             "slot_waits": self.slot_waits,
             "timeouts": self.timeouts,
         }

@@ -131,6 +131,7 @@ cdef void forget_connection(Engine self) noexcept nogil:
     memset(&self.replay, 0, sizeof(Queue))
     memset(&self.data_out, 0, sizeof(Queue))
     self.replaying = 0
+    self.shut_at = 0
     self.nop_count = 0
     self.ring_pos = self.ring_end = 0
     self.in_body = self.direct = self.last_big = False

@@ -153,7 +153,10 @@ cdef Task *next_command(Engine self) noexcept nogil:
     cdef Task *task = self.urgent.head
     if task != NULL and (task.immediate or window_open):
         return pop(&self.urgent)
-    if self.held or not window_open:
+    if self.held:
+        return NULL
+    if not window_open:
+        mind_shut_window(self)
         return NULL
     if self.barred_count:
         lose_barred(self, &self.replay)

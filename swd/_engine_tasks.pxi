@@ -6,11 +6,11 @@ An Initiator Task Tag is generation << 12 | slot: finding a task is one array ac
 ended matches nothing.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from swd._task cimport BHS, DONE, FREE, MAX_SLOTS, QUEUED, Queue, SLOT_BITS, Task
+from swd._task cimport ACTIVE, BHS, DONE, FREE, MAX_SLOTS, QUEUED, Queue, SLOT_BITS, Task
 from swd._wire cimport RESERVED
 
 cdef double FAR_FUTURE = 1e300
@@ -146,6 +146,28 @@ cdef void go_ahead(Engine self, Task *task) noexcept nogil:
     unlink(&self.waiting, task)
     push(&self.urgent, task)
     task.ahead = True
+
+
+cdef inline bint is_owed(const Task *task) noexcept nogil:
+    """Whether the target owes it an answer, with which it may open the window."""
+    return task.state == ACTIVE and not task.immediate
+
+
+cdef void mind_shut_window(Engine self) noexcept nogil:
+    """Counts, once each time, that something waits for the window though the target has answered all that took a place
+    in it: nothing but the target keeps it shut. A window that is as full as it may be costs a look at one task.
+    """
+    cdef int i
+    if self.urgent.head == NULL and self.replay.head == NULL and self.waiting.head == NULL:
+        return
+    if self.shut_at == <uint64_t>self.cmd_sn + 1 or is_owed(&self.tasks[self.owed_slot]):
+        return
+    for i in range(self.slots):
+        if is_owed(&self.tasks[i]):
+            self.owed_slot = i
+            return
+    self.shut_at = <uint64_t>self.cmd_sn + 1
+    self.windows_shut += 1
 
 
 cdef Task *take_done(Engine self) noexcept nogil:

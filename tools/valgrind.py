@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a part of the suite under valgrind: the engine, the pump, the CRC kernels, the event loop's queue, the straight
-ways of reading, the target's data path.
+"""Run a part of the suite under valgrind: the engine, the pump, the CRC kernels, the event loop's queue, streams, the
+straight ways of reading, the target's data path.
 
 Status 1 where memory is misused, or definitely lost, with a frame of swd's compiled modules on the stack; what CPython
 and NumPy do among themselves is counted, not judged, so that no list of suppressions has to follow their versions. The
@@ -36,6 +36,7 @@ WHAT = (
     *("engine/test_data_out.py", "engine/test_faults.py", "engine/test_golden.py", "engine/test_letting_go.py"),
     *("engine/test_put_off.py", "engine/test_restart.py", "engine/test_unasked.py", "engine/test_window.py"),
     *("pump/test_commands.py", "pump/test_batch.py", "pump/test_submitted.py", "pump/test_threads.py"),
+    *("pump/test_pump_streams.py", "test_streams.py"),
     *("crc/test_kernels.py", "asyncqueue/test_turns.py", "asyncqueue/test_trouble.py"),
     *("straight/test_straight.py", "asyncread/test_reads.py"),
     *("targetpath/test_targetpath_units.py", "targetpath/test_targetpath_settings.py"),

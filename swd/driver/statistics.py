@@ -118,6 +118,7 @@ ROWS: Final = (
         ("fault_unknown_opcode", "fault_ahs", "fault_segment_too_long", "fault_unexpected_data"),
     ),
     Row("window_ignored", CONNECTION, "T", "windows that contradict themselves or shrink", ("windows_ignored",)),
+    Row("window_shut", CONNECTION, "T", "times that a target owed no answer and let nobody send", ("windows_shut",)),
     Row("flood", CONNECTION, "T", "floods of PDUs that nobody asked for", ("fault_flood",)),
     # Connections: SCSI I/O
     Row("io_issued", CONNECTION, "I", "commands issued", ("commands",)),

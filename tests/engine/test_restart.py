@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from engine_hand import Hand, renewed
-from engine_rig import LUN, READ, Guarded
+from engine_rig import LUN, READ, TEST_UNIT_READY, Guarded
 from model import wire
 
 from swd.errors import ConnectionLost
@@ -108,6 +108,17 @@ def test_a_second_loss_before_all_was_sent_again_loses_nothing() -> None:
     ]
     hand.engine.restart(renewed(hand), [task.itt for task in left])
     assert [made.itt for made in hand.sent()] == tags
+
+
+def test_a_window_that_is_shut_on_the_next_connection_is_counted_anew() -> None:
+    """At the same CmdSN as on the one before; not as long as recovery itself holds commands back."""
+    hand = Hand(cmd_sn=10, max_cmd_sn=9)
+    hand.engine.submit(LUN, TEST_UNIT_READY)
+    for shut in (1, 2):
+        assert hand.sent() == []
+        assert hand.engine.statistics()["windows_shut"] == shut
+        hand.engine.restart(renewed(hand, cmd_sn=10, max_cmd_sn=9), [])
+        assert hand.engine.statistics()["windows_shut"] == shut
 
 
 def test_what_is_not_in_the_orders_is_lost_with_its_error() -> None:

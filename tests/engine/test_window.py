@@ -48,6 +48,39 @@ def test_a_closed_window_lets_immediate_requests_pass() -> None:
     assert sent[2].itt == numbered, "requests that are not immediate keep their place among the commands"
 
 
+def shut(hand: Hand) -> int:
+    hand.sent()
+    return hand.engine.statistics()["windows_shut"]
+
+
+@pytest.mark.parametrize("start", [10, 0xFFFFFFFE, 0xFFFFFFFF])
+def test_a_window_that_stays_shut_after_all_answers_is_counted_once(start: int) -> None:
+    hand = Hand(cmd_sn=start, max_cmd_sn=(start + 1) & 0xFFFFFFFF)
+    first, second, *_ = submit(hand, 4)
+    assert shut(hand) == 0, "two answers are owed"
+    hand.feed(hand.response(second))
+    assert shut(hand) == 0, "one is"
+    ping(hand, immediate=True)
+    hand.feed(hand.response(first))
+    assert (shut(hand), shut(hand)) == (1, 1), "a ping takes no place in the window"
+    hand.feed(hand.ping())
+    assert shut(hand) == 1
+    hand.max_cmd_sn = (start + 2) & 0xFFFFFFFF
+    hand.feed(hand.ping())
+    (third,) = (made.itt for made in hand.sent() if made.opcode == wire.SCSI_COMMAND)
+    assert shut(hand) == 1, "the third owes its answer"
+    hand.feed(hand.response(third))
+    assert shut(hand) == 2, "shut again, for the fourth"
+
+
+def test_a_shut_window_is_counted_where_somebody_waits_for_it() -> None:
+    hand = Hand(cmd_sn=10, max_cmd_sn=9)
+    ping(hand, immediate=True)
+    assert shut(hand) == 0
+    ping(hand, immediate=False)
+    assert shut(hand) == 1
+
+
 @pytest.mark.parametrize("start", [10, 0xFFFFFFFD, 0x7FFFFFFE])
 def test_the_window_never_shrinks_and_runs_over(start: int) -> None:
     mask = 0xFFFFFFFF

@@ -20,8 +20,8 @@ _NUMBERED = ["DATA_IN", "SCSI_RESPONSE", "R2T", "NOP_IN"]
 class Trial(NamedTuple):
     """`make`: the faults of one round, the one in question first. `errors`: what callers may get, besides success.
     `moved`: one of these counters rises. `weight`: how often, against the others; 1 for what takes five seconds.
-    `until`: the plan lasts until the fault has struck; or until a counter has told of it, where it is harmless now and
-    then; or until the window is shut and all that was sent has been answered.
+    `until`: the plan lasts until the fault has struck; or until a counter has told of it, where that takes more than
+    one stroke; or until the window is shut and all that was sent has been answered.
     """
 
     make: Callable[[random.Random], list[Fault]]
@@ -99,7 +99,8 @@ def trials(overdue: float) -> dict[str, Trial]:
         "wrong_r2t_sn": _breaks("wrong_r2t_sn", "fault_r2t_sn"),
         "wrong_exp_cmd_sn": _quiet("wrong_exp_cmd_sn", "windows_ignored", pdu=_NUMBERED),
         "wrong_max_cmd_sn": _quiet("wrong_max_cmd_sn", "windows_ignored", pdu=_NUMBERED),
-        "shut_window": _quiet("shut_window", "nop_ins"),  # what a busy target would say, too: only pings come and go
+        # A busy target would do it, too, but not for long after it has answered all that it had.
+        "shut_window": Trial(lambda _dice: [Fault("shut_window")], ("windows_shut",), (LATE,), 1, "told"),
         "wrong_itt": _breaks("wrong_itt", "protocol_error"),
         "wrong_ttt": _late("wrong_ttt"),
         "wrong_offset": _breaks("wrong_offset", "fault_data_offset"),

@@ -72,7 +72,7 @@ CASES: dict[str, Case] = {
     "wrong_r2t_sn": Case({"nth": 2}, ("fault_r2t_sn", "protocol_error"), BROKEN),
     "wrong_exp_cmd_sn": Case({"nth": 2}, ("windows_ignored",)),
     "wrong_max_cmd_sn": Case({"count": 20}, ("windows_ignored",)),
-    "shut_window": Case({"count": 10}, ()),
+    "shut_window": Case({"count": 10}, (), still=("windows_shut",)),  # the window is wide: nobody waits
     "wrong_itt": Case({"nth": 2}, ("fault_unknown_tag", "protocol_error"), BROKEN),
     "wrong_ttt": Case({"nth": 1}, ("timeouts", "task_management"), LATE),
     "wrong_offset": Case({"nth": 2}, ("fault_data_offset", "protocol_error"), BROKEN),
@@ -273,9 +273,12 @@ def test_commands_wait_while_the_window_is_shut() -> None:
             session.ping()
         assert session.statistics["window"] == 0
         assert not working.done()
+        while not session.statistics["windows_shut"] and time.monotonic() < deadline:
+            session.ping()
         server.set_plan(Plan())
         session.ping()
         working.result()
+        assert session.statistics["windows_shut"] == 1
 
 
 def test_a_link_that_has_gone_quiet_is_replaced() -> None:

@@ -21,6 +21,7 @@ from swd.disk import Disk
 from swd.errors import BadDescriptor, InvalidArgument
 from swd.proto.pdu import Opcode
 from swd.target import Lun, RamMedium, TargetConfig, TargetServer
+from swd.target.faults import Fault, Plan
 
 SIZE = 1 << 20
 CONTENT = b"".join(n.to_bytes(8, "big") for n in range(SIZE // 8))
@@ -33,7 +34,7 @@ Main = Callable[[aio.AsyncDisk, Lun], Coroutine[Any, Any, None]]
 def run(request: pytest.FixtureRequest, places: None) -> Callable[[Main], None]:
     """Runs a coroutine with a disk on an embedded target, in a loop of either kind."""
 
-    def runs(main: Main) -> None:
+    def runs(main: Main, plan: Plan | None = None) -> None:
         medium = RamMedium(SIZE)
         medium.write(0, CONTENT)
         lun = Lun(medium)
@@ -43,7 +44,7 @@ def run(request: pytest.FixtureRequest, places: None) -> Callable[[Main], None]:
                 await main(disk, lun)
 
         loop = request.param()
-        with TargetServer([TargetConfig(NAME, {0: lun})]) as server:
+        with TargetServer([TargetConfig(NAME, {0: lun})], faults=plan) as server:
             loop.run_until_complete(asyncio.wait_for(whole(server), 30))
         loop.close()
 
@@ -226,3 +227,20 @@ def test_a_stream_gives_the_blocks_in_order_and_lets_go_of_the_rest(run: Callabl
         assert await disk.pread(512, 512) == CONTENT[512:1024]
 
     run(main)
+
+
+def test_a_stream_that_is_left_early_waits_for_no_read_and_leaves_none_behind(run: Callable[[Main], None]) -> None:
+    """The first read is answered, the others never are: whoever waited for them would do so until their deadline."""
+
+    async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
+        before = asyncio.all_tasks()
+        blocks = disk.stream(range(0, SIZE, 512), 512, queue_depth=8)
+        assert await anext(blocks) == CONTENT[:512]
+        assert len(asyncio.all_tasks() - before) == 7
+        began = asyncio.get_running_loop().time()
+        await blocks.aclose()
+        assert asyncio.get_running_loop().time() - began < 10
+        assert asyncio.all_tasks() == before
+        assert await disk.pread(512, 0) == CONTENT[:512]
+
+    run(main, Plan([Fault("no_answer", command="READ", lba="1-")]))

@@ -42,6 +42,7 @@ cdef class Read(Pending):
     """One read, to be awaited once."""
 
     cdef AsyncReads face
+    cdef AsyncQueue queue   # where it waits: the disk may be closed, and have none, when it is cancelled
     cdef object buffer      # None: the bytes are wanted
     cdef object length
     cdef object offset
@@ -79,7 +80,7 @@ cdef class Read(Pending):
         cdef Phase phase = self.phase
         self.phase = OVER
         if phase == WAITING:
-            self.face.queue.drop(self)
+            self.queue.drop(self)
         elif phase == ROUNDABOUT:
             self.coroutine.close()
 
@@ -156,6 +157,7 @@ cdef class Read(Pending):
         if begun is None:  # no slot is free
             self.unpin()
             return False
+        self.queue = face.queue
         if not (face.queue.flushing and face.queue.ticking):
             face.arm()
         return True

@@ -244,3 +244,21 @@ def test_a_stream_that_is_left_early_waits_for_no_read_and_leaves_none_behind(ru
         assert await disk.pread(512, 0) == CONTENT[:512]
 
     run(main, Plan([Fault("no_answer", command="READ", lba="1-")]))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_read_may_be_cancelled_where_its_disk_is_closed(run: Callable[[Main], None], when: str) -> None:
+    """Its task learns of that when the disk has no queue any more."""
+
+    async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
+        reads = [asyncio.ensure_future(disk.pread_into(bytearray(512), 512 * n)) for n in range(1, 8)]
+        await disk.pread(512, 0)  # which is behind them
+        if when == "after":
+            await disk.close()
+        for read in reads:
+            read.cancel()
+        if when == "before":
+            await disk.close()
+        assert all(isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*reads, return_exceptions=True))
+
+    run(main, Plan([Fault("no_answer", command="READ", lba="1-")]))

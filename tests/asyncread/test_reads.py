@@ -259,6 +259,7 @@ def test_a_read_may_be_cancelled_where_its_disk_is_closed(run: Callable[[Main], 
             read.cancel()
         if when == "before":
             await disk.close()
-        assert all(isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*reads, return_exceptions=True))
+        ended = await asyncio.gather(*reads, return_exceptions=True)
+        assert all(isinstance(one, asyncio.CancelledError) for one in ended)
 
     run(main, Plan([Fault("no_answer", command="READ", lba="1-")]))

@@ -46,6 +46,22 @@ def test_a_group_from_the_first_look_to_the_last(ctl: Ctl, devices: list[str]) -
     assert ctl("vg", "deactivate").out == "striped is active no more\n"
 
 
+def test_a_volume_is_writable_if_its_group_is_active_for_that(ctl: Ctl, devices: list[str]) -> None:
+    def writable(*words: str) -> set[str]:
+        answer = json.loads(ctl(*words, "--json").out)
+        return {one["writable"] for one in answer} if isinstance(answer, list) else {answer["writable"]}
+
+    assert writable("lv", "list", "striped", *devices) == {"yes"}  # not active: what the volumes themselves allow
+    ctl("vg", "activate", *devices)
+    for words in (("lv", "list"), ("lv", "list", "striped", *devices), ("lv", "info", "striped/two")):
+        assert writable(*words) == {"its group is active for reading only"}
+    refused = ctl("write", "lvm://striped/two", "-i", "/dev/null")
+    assert refused.status == errno.EROFS
+    ctl("vg", "activate", "--rw", *devices)
+    assert writable("lv", "list") == writable("lv", "info", "striped/two") == {"yes"}
+    assert ctl("write", "lvm://striped/two", "-i", "/dev/null").status == 0
+
+
 def test_what_is_not_there(ctl: Ctl, devices: list[str]) -> None:
     lacking = ctl("vg", "activate", "striped", *devices[:4])
     assert (lacking.status, lacking.out) == (errno.ENXIO, "")

@@ -27,7 +27,8 @@ class Scanned:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A logical volume. `readable` and `writable` are yes, or why not."""
+    """A logical volume. `readable` and `writable` are yes, or why not; of a group that is not active, what
+    its metadata allows."""
 
     volume: str
     uuid: str
@@ -183,8 +184,6 @@ def _volumes(group: Group) -> list[Volume]:
 
 
 def _described(builder: Any, name: str) -> Volume:
-    from swd.volumes.lvm2.build import why_not_writable
-
     volume = builder.find(name)
     try:
         size, readable = builder.view(name).size, "yes"
@@ -196,6 +195,16 @@ def _described(builder: Any, name: str) -> Volume:
         size,
         ",".join(dict.fromkeys("snapshot" if name in builder.stores else _type(one) for one in volume.segments)),
         readable,
-        why_not_writable(builder, volume) or "yes",
+        _why_not_writable(builder, volume) or "yes",
         f"lvm://{builder.group.name}/{name}",
     )
+
+
+def _why_not_writable(builder: Any, volume: Any) -> str:
+    """What the volume has against it; then, where its group is active, what the activation has."""
+    from swd.driver import registry, volumes
+    from swd.volumes.lvm2.build import why_not_writable
+
+    active = (one for one in volumes.active(registry.host()) if one.uuid == builder.group.uuid)
+    reading_only = "its group is active for reading only" if any(not one.writable for one in active) else ""
+    return why_not_writable(builder, volume) or reading_only

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks before a destructive verb writes: does the unit hold something, does this host's kernel use it?
+"""Looks before a destructive verb writes: does the unit hold something, does this host's kernel use it, is it what is
+being read?
 
-Both questions are asked of the unit itself, at its start and in its identity, never of a name. `--overwrite` answers
-the first, `--force` the second. A reservation of another initiator needs no look: the target refuses, also with EBUSY.
+All are asked of the unit itself, at its start and in its identity, never of a name. `--overwrite` answers the first,
+`--force` the second, nothing the third. A reservation of another initiator needs no look: the target refuses, also with
+EBUSY.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from swd.errors import DeviceBusy, SwdError
+from swd.errors import DeviceBusy, InvalidArgument, SwdError
 from swd.scsi.identity import Association, parse_designators
 from swd.volumes.signatures import LOOK, found
 
@@ -35,6 +37,43 @@ def identities(disk: Disk) -> Iterator[str]:
     yield disk.identity
     for below in getattr(disk.unit, "disks", ()):
         yield from identities(below)
+
+
+def check_apart(source: Disk, sink: Disk, names: tuple[str, str]) -> None:
+    """Raise InvalidArgument (EINVAL) if a copy of all of `source` to the start of `sink` would write what it reads: the
+    same unit by whatever name or path, partitions of one disk that overlap, a volume and a disk that it lies on.
+    """
+    (one, start), (other, place) = _ground(source.unit), _ground(sink.unit)
+    if one == other:
+        meet = start < place + source.size and place < start + source.size
+    else:
+        meet = one in _below(sink.unit) or other in _below(source.unit)
+    if meet:
+        src, dst = names
+        raise InvalidArgument(
+            f"{src} and {dst} are the same place, of {source.identity}: nothing was written.\n"
+            "Copy to another device, or to parts of this one that do not overlap."
+        )
+
+
+def _ground(unit: Any) -> tuple[object, int]:
+    """What a unit is in the end, and the byte of it that it begins with: partitions and fault plans looked through.
+
+    Weak identities tell disks apart inside one target only (`swd.scsi.identity`); what is local has one lock.
+    """
+    start = 0
+    while (under := getattr(unit, "unit", None)) is not None:
+        start += getattr(unit, "first", 0) * unit.block_size
+        unit = under
+    session = getattr(unit, "session", None)
+    if session is None:
+        return id(unit.lock), start
+    return unit.identity if unit.identity_strong else (session.parameters.target_name, unit.lun), start
+
+
+def _below(unit: Any) -> set[object]:
+    """The grounds of the disks that a logical volume lies on."""
+    return {_ground(disk.unit)[0] for disk in getattr(unit, "disks", ())}
 
 
 def check_attached(name: str, identity: str, sysfs: Path | None = None) -> None:

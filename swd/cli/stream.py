@@ -56,13 +56,13 @@ class DiskSource:
             raise MediumError(
                 f"{name} ends at byte {disk.size}: cannot read {max(0, end - offset)} bytes from {offset}"
             )
-        self._disk, self._at, self._end = disk, offset, end
+        self.disk, self._at, self._end = disk, offset, end
         self.size = end - offset
 
     def fill(self, buffer: memoryview) -> int:
         count = min(len(buffer), self._end - self._at)
         if count:
-            self._disk.pread_into(buffer[:count], self._at)
+            self.disk.pread_into(buffer[:count], self._at)
             self._at += count
         return count
 

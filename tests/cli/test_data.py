@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -148,6 +149,25 @@ def test_copy_to_a_device_verified(ctl: Ctl, image: Path, tmp_path: Path) -> Non
     assert (ended.status, ended.err) == (0, "")
     assert json.loads(ended.out)["verified"] is True
     assert device.read_bytes()[: 3 * MIB] == image.read_bytes()
+
+
+@pytest.mark.parametrize("way", ["", "file://", "link", "hard link", "fault"])
+def test_copy_onto_itself_is_refused_by_whatever_name(ctl: Ctl, image: Path, tmp_path: Path, way: str) -> None:
+    before, other = image.read_bytes(), tmp_path / "other"
+    (tmp_path / "plan.toml").write_text("")
+    name = str(other)
+    if way == "link":
+        other.symlink_to(image)
+    elif way == "hard link":
+        other.hardlink_to(image)
+    elif way == "fault":
+        name = f"fault://?plan={quote(str(tmp_path / 'plan.toml'), safe='')}&on={quote(str(image), safe='')}"
+    else:
+        name = f"{way}{image}"
+    ended = ctl("copy", str(image), name, "--force", "--overwrite")
+    assert (ended.status, ended.out) == (errno.EINVAL, "")
+    assert "the same place" in ended.err
+    assert image.read_bytes() == before
 
 
 @pytest.mark.parametrize("verify", [(), ("--verify",)])

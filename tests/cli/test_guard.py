@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swd.cli import guard
-from swd.errors import DeviceBusy
+from swd.errors import DeviceBusy, InvalidArgument
+from swd.scsi.rangelock import RangeLock
+from swd.volumes.window import Window
 
 
 def test_refusal_names_device_and_content_and_the_way_out() -> None:
@@ -92,3 +96,74 @@ def test_an_attached_unit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DeviceBusy, match=r"/dev/sdq.*(.|\n)*--force") as caught:
         guard.check_attached("iscsi://x", NAA, sysfs(tmp_path, wwid=NAA))
     assert caught.value.errno == errno.EBUSY
+
+
+class Ground:
+    """What `check_apart` sees of a unit behind a session, of blocks of 512 bytes."""
+
+    block_size = 512
+
+    blocks = 100
+
+    def __init__(self, identity: str, *, strong: bool = True, target: str = "t", lun: int = 0) -> None:
+        self.identity, self.identity_strong, self.lun = identity, strong, lun
+        self.session = SimpleNamespace(parameters=SimpleNamespace(target_name=target))
+        self.lock = RangeLock()
+        self.physical_block_size, self.max_transfer, self.read_only = 512, 1 << 20, False
+
+
+class Volume:
+    """And of a logical volume."""
+
+    def __init__(self, *disks: object) -> None:
+        self.disks = [whole(disk) for disk in disks]
+        self.lock = RangeLock()
+
+
+def whole(unit: object, blocks: int = 100) -> Any:
+    return SimpleNamespace(unit=unit, size=blocks * 512, identity="it")
+
+
+def part(unit: object, first: int, blocks: int) -> Any:
+    return whole(Window(unit, first, blocks, "part"), blocks)  # type: ignore[arg-type]
+
+
+DISK, PATH, OTHER = Ground("naa.1"), Ground("naa.1", target="u", lun=3), Ground("naa.2")
+
+
+@pytest.mark.parametrize(
+    ("source", "sink"),
+    [
+        (whole(DISK), whole(DISK)),
+        (whole(DISK), whole(PATH)),
+        (whole(Ground("x", strong=False)), whole(Ground("x", strong=False))),
+        (part(DISK, 0, 10), part(PATH, 9, 10)),
+        (part(DISK, 9, 10), part(PATH, 0, 10)),
+        (part(DISK, 50, 10), part(PATH, 55, 1)),
+        (part(Window(DISK, 50, 50, "half"), 0, 10), part(DISK, 55, 10)),  # type: ignore[arg-type]
+        (whole(DISK), whole(Volume(OTHER, PATH))),
+        (part(DISK, 1, 9), whole(Volume(OTHER, PATH))),
+        (whole(Volume(OTHER, DISK)), whole(PATH)),
+    ],
+)
+def test_a_copy_that_would_write_what_it_reads(source: Any, sink: Any) -> None:
+    with pytest.raises(InvalidArgument, match="a and b are the same place") as caught:
+        guard.check_apart(source, sink, ("a", "b"))
+    assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("source", "sink"),
+    [
+        (whole(DISK), whole(OTHER)),
+        (whole(Ground("x", strong=False)), whole(Ground("x", strong=False, target="u"))),
+        (whole(Ground("x", strong=False)), whole(Ground("x", strong=False, lun=1))),
+        (part(DISK, 0, 10), part(PATH, 10, 10)),
+        (part(DISK, 10, 10), part(PATH, 0, 10)),
+        (part(DISK, 10, 10), whole(PATH)),
+        (whole(Volume(DISK)), whole(Volume(DISK))),
+        (whole(DISK), whole(Volume(OTHER))),
+    ],
+)
+def test_a_copy_that_would_not(source: Any, sink: Any) -> None:
+    guard.check_apart(source, sink, ("a", "b"))

@@ -74,6 +74,8 @@ def copy(call: Call, *, src: str, dst: str, verify: bool, overwrite: bool, force
         if new := _new_file(dst):
             return _to_new_file(call, source, src, new, checks)
         disk = stack.enter_context(swd.open(dst, "r+b", **call.options))
+        if isinstance(source, stream.DiskSource):
+            guard.check_apart(source.disk, disk, (src, dst))
         check(dst, disk, overwrite, force)
         sink = stream.DiskSink(disk, dst, source.size)
         progress = call.progress("copy", source.size)

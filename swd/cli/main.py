@@ -165,7 +165,7 @@ def run_verb(verb: Verb, call: Call, arguments: dict[str, Any], around: Around =
     if record is not None:
         from swd.cli import render
 
-        render.emit(render.as_json(record) if call.json else render.as_text(record))
+        render.emit(render.as_json(record) if call.json else render.as_text(record, render.width_of(sys.stdout)))
     if failure is not None:
         raise failure
 

@@ -14,8 +14,9 @@ import errno
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from swd.cli.progress import size_text
 
@@ -43,33 +44,43 @@ def as_json(record: object) -> str:
     return json.dumps(plain(record), indent=2, ensure_ascii=True) + "\n"
 
 
-def as_text(record: object) -> str:
-    """Text for people; "" for None."""
+def as_text(record: object, width: int | None = None) -> str:
+    """Text for people; "" for None. `width`: what tables have to fit in, if that can be done without loss."""
     data = plain(record)
-    lines = [] if data is None else list(_block(data))
+    lines = [] if data is None else list(_block(data, width))
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
-def _block(data: Any) -> Iterable[str]:
+def width_of(stream: TextIO | None) -> int | None:
+    """The columns of a terminal; None for whatever is none: what is cut, sorted and searched there has a line a row."""
+    try:
+        if stream is not None and stream.isatty():
+            return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        pass  # it is closed, or does not know
+    return None
+
+
+def _block(data: Any, width: int | None) -> Iterable[str]:
     if isinstance(data, dict):
-        yield from _columns(data)
+        yield from _columns(data, width)
     elif isinstance(data, list) and data and all(isinstance(item, dict) for item in data):
-        yield from table(data)
+        yield from table(data, width)
     elif isinstance(data, list):
         yield from (cell(item) for item in data)
     else:
         yield cell(data)
 
 
-def _columns(data: Mapping[str, Any]) -> Iterable[str]:
+def _columns(data: Mapping[str, Any], width: int | None) -> Iterable[str]:
     """Scalars first, as a column; then what is nested, each below its own heading."""
     nested = {key: value for key, value in data.items() if isinstance(value, (dict, list)) and value}
     flat = [(heading(key), cell(value, key)) for key, value in data.items() if key not in nested]
-    width = max((len(name) for name, _ in flat), default=0)
-    yield from (f"{name:<{width}}  {value}" for name, value in flat)
+    most = max((len(name) for name, _ in flat), default=0)
+    yield from (f"{name:<{most}}  {value}" for name, value in flat)
     for key, value in nested.items():
         yield f"{heading(key)}:"
-        yield from (_INDENT + line for line in _block(value))
+        yield from (_INDENT + line for line in _block(value, width and width - len(_INDENT)))
 
 
 _UNITS: Final = {"_bytes": "", "_mb_s": " MB/s", "_iops": " IOPS", "_ms": " ms"}
@@ -103,17 +114,41 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Rows of like dicts as aligned columns under a heading; numbers are set to the right."""
+def table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> list[str]:
+    """Rows of like dicts as aligned columns under a heading; numbers are set to the right. Where they would be wider
+    than `width`, the widest columns of words leave the table: they stand below each row, folded between words.
+    """
     keys = list(dict.fromkeys(key for row in rows for key in row))
     head = [heading(key) for key in keys]
     body = [[cell(row.get(key), key) for key in keys] for row in rows]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(keys))]
     right = [all(_is_number(row.get(key)) for row in rows) for key in keys]
-    return [
-        _INDENT.join(text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True))
-        for line in [head, *body]
-    ]
+    inside, below = _split(widths, right, width)
+    lines: list[str] = []
+    for line in [head, *body]:
+        cells = ((line[i], widths[i], right[i]) for i in inside)
+        lines.append(_INDENT.join(text.rjust(w) if r else text.ljust(w) for text, w, r in cells))
+        if line is not head:
+            lines += (folded for i in below if line[i] != "-" for folded in _folded(head[i], line[i], width))
+    return lines
+
+
+def _split(widths: Sequence[int], right: Sequence[bool], width: int | None) -> tuple[list[int], list[int]]:
+    """Which columns fit into `width`, and which have to leave; the first, which says what a row is of, stays."""
+    inside = list(range(len(widths)))
+    while width and sum(widths[i] for i in inside) + len(_INDENT) * (len(inside) - 1) > width:
+        words = [i for i in inside[1:] if not right[i]]
+        if not words:
+            break
+        inside.remove(max(words, key=lambda i: widths[i]))
+    return inside, [i for i in range(len(widths)) if i not in inside]
+
+
+def _folded(name: str, text: str, width: int | None) -> list[str]:
+    return textwrap.wrap(
+        f"{name}: {text}", max(width or 0, 20), initial_indent=_INDENT, subsequent_indent=2 * _INDENT,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _is_number(value: Any) -> bool:

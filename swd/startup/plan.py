@@ -46,7 +46,7 @@ class Step:
             "result": self.result,
             "errno": errno.errorcode.get(number, f"E{number}") if number else None,
             "seconds": round(self.seconds, 3),
-            "detail": "; ".join(note.splitlines()[0] for note in self.notes if note),
+            "detail": "; ".join(dict.fromkeys(note.splitlines()[0] for note in self.notes if note)),
         }
 
 

@@ -103,7 +103,7 @@ class Login(Runner):
     def ended(self, key: Any, job: Ended) -> None:
         self.tried[key] = job.error
         if job.error is not None:
-            self.step.notes += [f"{key.portal}: {job.said}"]
+            self.step.notes += [job.said if str(key.portal) in job.said else f"{key.portal}: {job.said}"]
         else:
             self._proved(job.value)
         if self.step.settled and self.step.result != FAILED and any(self.tried.values()):

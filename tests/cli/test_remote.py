@@ -109,7 +109,7 @@ def test_copy_from_unit_to_unit_and_to_a_file(ctl: Ctl, server: TargetServer, tm
         assert (ended.status, ended.err) == (0, "")
         assert json.loads(ended.out)["length_bytes"] == SIZE
     assert out.read_bytes() == image.read_bytes()
-    for again in (dev(server, 1), dev(server, 1).replace("/1", "/0x0001000000000000")):
+    for again in (dev(server, 1), dev(server, 0)[:-1] + "0x0001000000000000"):
         assert ctl("copy", dev(server, 1), again).status == errno.EINVAL
 
 

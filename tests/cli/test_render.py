@@ -3,9 +3,13 @@ from __future__ import annotations
 
 import enum
 import errno
+import fcntl
 import io
 import json
+import pty
+import struct
 import sys
+import termios
 from dataclasses import dataclass
 
 import pytest
@@ -33,6 +37,49 @@ def test_one_record_is_a_column() -> None:
 def test_many_records_are_a_table_with_numbers_to_the_right() -> None:
     lines = render.as_text([Row("a", 1), Row("longer", 1024, True)]).splitlines()
     assert lines == ["name            size  ok", "a                  1  -", "longer  1024 (1 KiB)  yes"]
+
+
+WIDE = [
+    {"step": "login", "name": "iqn.2026-01.org.example:one", "errno": "ENXIO", "seconds": 0.25, "detail": "it is " * 9},
+    {"step": "discover", "name": "192.0.2.1:3260", "errno": None, "seconds": 12.0, "detail": ""},
+]
+
+
+def test_a_table_that_is_too_wide_has_its_words_below_the_rows() -> None:
+    assert render.as_text(WIDE, 60) == (
+        "step      name                         errno  seconds\n"
+        "login     iqn.2026-01.org.example:one  ENXIO     0.25\n"
+        "  detail: it is it is it is it is it is it is it is it is it\n"
+        "    is\n"
+        "discover  192.0.2.1:3260               -           12\n"
+    )
+    assert render.as_text(WIDE, 40).splitlines()[:3] == [
+        "step      errno  seconds",
+        "login     ENXIO     0.25",
+        "  name: iqn.2026-01.org.example:one",
+    ]
+
+
+@pytest.mark.parametrize("width", [1, 5, 20, 33, 60, 100, 1000])
+def test_no_word_is_lost_at_any_width(width: int) -> None:
+    words = set(render.as_text(WIDE).split()) - {"-"}
+    narrow = render.as_text({"steps": WIDE, "pass": 2}, width)
+    assert words <= {word.removesuffix(":") for word in narrow.split()}
+    if width >= 33:
+        assert max(map(len, narrow.splitlines())) <= width
+
+
+def test_a_table_for_a_pipe_has_a_line_a_row() -> None:
+    assert render.width_of(io.StringIO()) is render.width_of(None) is None
+    assert len(render.as_text(WIDE).splitlines()) == 3
+
+
+def test_a_terminal_has_a_width() -> None:
+    above, below = pty.openpty()
+    with open(above, "wb"), open(below, "w", encoding="utf-8") as terminal:
+        fcntl.ioctl(below, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 72, 0, 0))
+        assert render.width_of(terminal) == 72
+    assert render.width_of(terminal) is None
 
 
 def test_what_is_nested_stands_below_its_heading() -> None:

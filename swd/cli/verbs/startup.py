@@ -32,7 +32,8 @@ def startup(call: Call, *, number: str | None, watch: bool) -> object:
 
 def _tell(call: Call, report: Report) -> None:
     """A pass of the watch, at once; why it failed goes to stderr, as it would at the end of `--pass 2`."""
-    render.emit(render.as_json(report.record()) if call.json else render.as_text(_table(report)))
+    width = render.width_of(sys.stdout)
+    render.emit(render.as_json(report.record()) if call.json else render.as_text(_table(report), width))
     if report.failure is not None and sys.stderr is not None:
         judged = verdict(report.failure)
         sys.stderr.write(judged.as_json() if call.json else judged.as_text())

@@ -8,6 +8,10 @@ from swd._task cimport MAX_SPANS, Queue, Task
 from swd._watch cimport swd_heads, swd_latencies, swd_tape
 
 
+cdef enum:
+    DIRECT_FROM = 1 << 16           # after a segment this long another is expected: receive its header alone
+
+
 cdef enum Fault:
     OK
     CLOSED

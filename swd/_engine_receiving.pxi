@@ -11,8 +11,6 @@ from swd._task cimport BHS, NO_SLOT
 from swd._watch cimport swd_heads_add, swd_tape_pass
 from swd._wire cimport get24, get_digest
 
-cdef enum:
-    DIRECT_FROM = 1 << 16           # after a segment this long another is expected: receive its header alone
 
 
 cdef uint64_t answer_bytes(Engine self, uint32_t length) noexcept nogil:

@@ -26,6 +26,7 @@ cdef struct Waiter:
     bint idle                   # not waiting just now: it does not take the reader role
     bint told                   # that byte is on its way, or the loop is looking just now
     uint32_t low_water          # bytes without which its receive need not return; 0: any
+    uint32_t patience           # bytes that it waits for when there is nothing; 0: any
     uint32_t most               # bytes that its receive brings at most, where another CPU feeds the socket; 0: any
     uint32_t drip               # fewer bytes than this in one receive are a drip
     Task *done                  # its tasks that have ended

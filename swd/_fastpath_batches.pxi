@@ -5,7 +5,7 @@ bring. A part of `_fastpath.pyx`.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from swd._engine cimport answer_bytes, completion, death, release, start, unsolicited_most
+from swd._engine cimport DIRECT_FROM, answer_bytes, completion, death, release, start, unsolicited_most
 from swd._sys cimport pthread_mutex_lock, pthread_mutex_unlock, swd_now
 from swd._task cimport ACTIVE, DONE, FREE, MAX_SLOTS, Task
 
@@ -13,6 +13,9 @@ from swd.errors import DeadlineExceeded
 
 cdef enum:
     MOST_LOW_WATER = 1 << 16    # half of the engine's ring
+    PATIENT_PART = 8            # of what is due in long answers, a receive that finds nothing sleeps until one in so many,
+    LEAST_PATIENCE = 1 << 16    # at least this
+    MOST_PATIENCE = 1 << 19     # and at most that has come
     LEAST_TO_SHARE = 8          # answers that are due, for a receive to take only some of them,
     READ_SHARES = 3             # of reads one in so many,
     WRITE_SHARES = 4            # of writes, whose answers are short and whose commands are long
@@ -62,12 +65,24 @@ cdef void set_marks(_Core self, Waiter *me, bint write, uint32_t size) noexcept 
     """
     cdef uint64_t answer = answer_bytes(self.engine, 0 if write else size)
     me.drip = <uint32_t>min(answer * (me.pending // 8 + 1), MOST_LOW_WATER // 2)
-    me.low_water = me.most = 0
-    if self.drips >= DRIPS and self.coalesces and me.pending >= 4 and self.waiters == me and me.next == NULL:
+    cdef bint alone = self.coalesces and self.waiters == me and me.next == NULL
+    me.low_water = me.most = me.patience = 0
+    if alone and not write and size >= DIRECT_FROM:
+        me.patience = patience(self, answer * me.pending)
+        return
+    if alone and self.drips >= DRIPS and me.pending >= 4:
         if not write or size <= unsolicited_most(self.engine):
             me.low_water = <uint32_t>min(answer * (me.pending // 2), MOST_LOW_WATER)
     if me.low_water == 0:
         share(self, me, 0 if write else size)
+
+
+cdef uint32_t patience(_Core self, uint64_t due) noexcept nogil:
+    """How much of `due` bytes of long answers a receive that finds nothing sleeps for: each sleep less is a wake-up less
+    that the target pays for. Never for what may not come: of the last answers nothing is waited for.
+    """
+    cdef uint64_t part = due // PATIENT_PART
+    return <uint32_t>min(part, MOST_PATIENCE) if part >= LEAST_PATIENCE else 0
 
 
 cdef void share(_Core self, Waiter *me, uint32_t length) noexcept nogil:

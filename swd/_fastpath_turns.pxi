@@ -51,7 +51,6 @@ cdef double LOW_WATER_SLICE = 0.0009    # seconds (poll makes it 1 ms): what end
 cdef enum:
     DRIPS = 2                   # receives in a row after which a target is said to drip
     DRIP_REST = 64              # receives without a look at drips after the mark was not reached in time
-    LONG_WATER = 1 << 18        # bytes of a long segment that one receive waits for
     WAITS_A_LOOK = 16           # receives between two looks at which CPU feeds the socket
 
 
@@ -121,7 +120,7 @@ cdef bint receive(_Core self, Waiter *me, double wait) noexcept nogil:
     if not block and wait > 0:
         ready = swd_poll(self.fd, want_write, min(wait, SLICE)) != 0
     if ready:
-        n = receive_into(self, place, count, block, low_water)
+        n = receive_into(self, me, place, count, block, low_water)
         error = errno
         if n > 0 and (self.spin > 0 or (me != NULL and me.most)):
             # After data, for else the last packet may be our own kernel's acknowledgment of what we sent.
@@ -154,16 +153,17 @@ cdef bint receive(_Core self, Waiter *me, double wait) noexcept nogil:
     return True
 
 
-cdef ssize_t receive_into(_Core self, iovec *place, int count, bint block, uint32_t low_water) noexcept nogil:
+cdef ssize_t receive_into(_Core self, Waiter *me, iovec *place, int count, bint block, uint32_t low_water) noexcept nogil:
     """The receive itself, in the reader role, without the lock."""
     cdef ssize_t n
     cdef bint spins = self.spin > 0 and self.fed_elsewhere
-    if block and self.engine.direct and self.engine.left >= LONG_WATER and self.coalesces and not spins:
-        # That much of this segment comes before anything else can; a slow link brings what it has in a slice.
-        set_low_water(self, LONG_WATER)
-        swd_poll(self.fd, False, SLICE)
-        set_low_water(self, 1)
-        return swd_receive(self.fd, place, count, False)
+    if block and me.patience and not spins:
+        n = swd_receive(self.fd, place, count, False)
+        if n >= 0 or (errno != EAGAIN and errno != EWOULDBLOCK):
+            return n
+        set_low_water(self, me.patience)
+        if swd_poll(self.fd, False, LOW_WATER_SLICE):
+            return swd_receive(self.fd, place, count, False)
     set_low_water(self, low_water if low_water else 1)
     if low_water:
         # A short answer (an error, say) may never bring as much as that: whoever waits looks after a slice.

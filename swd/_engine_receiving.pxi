@@ -12,7 +12,6 @@ from swd._watch cimport swd_heads_add, swd_tape_pass
 from swd._wire cimport get24, get_digest
 
 
-
 cdef uint64_t answer_bytes(Engine self, uint32_t length) noexcept nogil:
     """What the answer to a read of so many bytes, or to a write of any (0), has on the wire, in one PDU."""
     cdef uint64_t head = BHS + (4 if self.header_digest else 0)

@@ -5,7 +5,15 @@ bring. A part of `_fastpath.pyx`.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from swd._engine cimport DIRECT_FROM, answer_bytes, completion, death, release, start, unsolicited_most
+from swd._engine cimport (
+    DIRECT_FROM,
+    answer_bytes,
+    completion,
+    death,
+    release,
+    start,
+    unsolicited_most,
+)
 from swd._sys cimport pthread_mutex_lock, pthread_mutex_unlock, swd_now
 from swd._task cimport ACTIVE, DONE, FREE, MAX_SLOTS, Task
 
@@ -13,7 +21,7 @@ from swd.errors import DeadlineExceeded
 
 cdef enum:
     MOST_LOW_WATER = 1 << 16    # half of the engine's ring
-    PATIENT_PART = 8            # of what is due in long answers, a receive that finds nothing sleeps until one in so many,
+    PATIENT_PART = 8            # of long answers that are due, a receive that finds nothing sleeps for one in so many:
     LEAST_PATIENCE = 1 << 16    # at least this
     MOST_PATIENCE = 1 << 19     # and at most that has come
     LEAST_TO_SHARE = 8          # answers that are due, for a receive to take only some of them,
@@ -78,7 +86,7 @@ cdef void set_marks(_Core self, Waiter *me, bint write, uint32_t size) noexcept 
 
 
 cdef uint32_t patience(_Core self, uint64_t due) noexcept nogil:
-    """How much of `due` bytes of long answers a receive that finds nothing sleeps for: each sleep less is a wake-up less
+    """How much of `due` bytes of long answers a receive that finds nothing sleeps for: a sleep less is a wake-up less
     that the target pays for. Never for what may not come: of the last answers nothing is waited for.
     """
     cdef uint64_t part = due // PATIENT_PART

@@ -153,7 +153,9 @@ cdef bint receive(_Core self, Waiter *me, double wait) noexcept nogil:
     return True
 
 
-cdef ssize_t receive_into(_Core self, Waiter *me, iovec *place, int count, bint block, uint32_t low_water) noexcept nogil:
+cdef ssize_t receive_into(
+    _Core self, Waiter *me, iovec *place, int count, bint block, uint32_t low_water
+) noexcept nogil:
     """The receive itself, in the reader role, without the lock."""
     cdef ssize_t n
     cdef bint spins = self.spin > 0 and self.fed_elsewhere

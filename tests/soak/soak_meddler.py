@@ -13,6 +13,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from swd.target.faults.judge import Judge
 from swd.target.faults.sending import End, PlannedOutbox, Sending, keys_of
 
 _DIGEST = 4
+_PARTING = 5.0  # seconds that a target has for its last words
 
 
 class _Link:
@@ -52,14 +54,27 @@ class _Link:
         down.start()
         self._guarded(self._up)
         down.join()
-        for sock in (self._initiator, self._target):
-            sock.close()
+        self._initiator.close()
+        self._hear_out()
+        self._target.close()
 
     def drop(self) -> None:
         self._over.set()
-        for sock in (self._initiator, self._target):
+        for sock, way in ((self._initiator, socket.SHUT_RDWR), (self._target, socket.SHUT_WR)):
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(way)
+
+    def _hear_out(self) -> None:
+        """The target has got a FIN, and what it still says is taken. Who closes a connection with words unread resets
+        it, and the user-mode network of qemu, behind which LIO is, aborts on a reset that comes while its buffer is full
+        (libslirp 4.7, `soread`).
+        """
+        deadline = time.monotonic() + _PARTING
+        with contextlib.suppress(OSError):
+            while (left := deadline - time.monotonic()) > 0:
+                self._target.settimeout(left)
+                if not self._target.recv(1 << 16):
+                    break
 
     def _guarded(self, way: Callable[[], None]) -> None:
         try:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
 import subprocess
 import sys
 from contextlib import closing
@@ -46,6 +48,22 @@ def test_the_relay_knows_of_digests_before_the_initiator_does(monkeypatch: pytes
             answers = target.statistics["pdus_out"]["LOGIN_RESPONSE"]
     target.stop()
     assert known[answers - 1]
+
+
+def test_the_relay_ends_a_connection_without_a_reset_of_the_target() -> None:
+    """Which would be the end of a guest; see `_hear_out`."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with closing(Meddler(listener.getsockname()[1])) as relay:
+            initiator = socket.create_connection(("127.0.0.1", relay.port))
+            target, _ = listener.accept()
+        with target:
+            target.settimeout(20)
+            initiator.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            initiator.close()
+            assert target.recv(1) == b""
+            target.sendall(bytes(8 << 20))
+            target.shutdown(socket.SHUT_WR)
+            assert target.recv(1) == b""
 
 
 @pytest.mark.slow

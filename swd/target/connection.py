@@ -215,10 +215,8 @@ class Connection:
         node = self._host.node(self._login.config)
         session = self._normal_session(agreed, node)
         session.observed = session.observed or self.has_plan
-        old = node.enter(session)
-        if old is not None:
-            old.tasks.abort()
-            old.drop()
+        while (old := node.enter(session)) is not None:
+            old.reinstate()
             self._host.counts.count("reinstatements")
         self.session = session
 

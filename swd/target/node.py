@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from swd.target.config import TargetConfig
@@ -21,27 +21,32 @@ class TargetNode:
     def __init__(self, config: TargetConfig, portal_groups: tuple[int, ...] = ()) -> None:
         self.config = config
         self.scsi = ScsiTarget(config, portal_groups)
-        self._lock = threading.Lock()  # guards _sessions; nothing is called under it
+        self._lock = threading.RLock()  # guards _sessions; nothing is called under it but for `unless_there`
         self._sessions: dict[NexusId, NormalSession] = {}
         self.scsi.abort = self._abort_of
 
     def enter(self, session: NormalSession) -> NormalSession | None:
-        """Register a session; returns the one it reinstates, which the caller has to close."""
+        """Register a session; or return the one that it reinstates, which has to end before there can be another."""
         with self._lock:
             old = self._sessions.get(session.nexus.identity)
-            self._sessions[session.nexus.identity] = session
-        if old is not None:
-            self.scsi.lost(old.nexus.identity)
+            if old is None:
+                self._sessions[session.nexus.identity] = session
         return old
 
     def leave(self, session: NormalSession) -> None:
-        """Forget a session that has ended, unless another has taken its place."""
+        """Forget a session that has ended."""
         with self._lock:
             gone = self._sessions.get(session.nexus.identity) is session
             if gone:
                 del self._sessions[session.nexus.identity]
         if gone:
             self.scsi.lost(session.nexus.identity)
+
+    def unless_there(self, identity: NexusId, action: Callable[[], object]) -> None:
+        """Do something if no session of that initiator port is there; none begins meanwhile."""
+        with self._lock:
+            if identity not in self._sessions:
+                action()
 
     def holds(self, identity: NexusId, tsih: int) -> bool:
         """Whether that session is alive."""

@@ -27,6 +27,7 @@ from swd.target.tasks import WriteTask
 from swd.values import RESERVED_TAG, Negotiated
 
 _SIMPLE = 1
+_LAST_COMMAND = 5.0  # seconds that a session which is reinstated has for the command that it is at
 _IMMEDIATE_FACTOR = 2  # immediate commands pass the window: so many times its depth, then TASK SET FULL
 
 
@@ -58,10 +59,23 @@ class NormalSession(Session):
         self.node = node
         self.nexus = node.scsi.nexuses.enter(nexus_of(agreed))
         self.post: Callable[[Callable[[], object]], None] | None = None  # if it can be woken: the way to its thread
+        self._over = threading.Event()
 
     def end(self) -> None:
         super().end()
         self.node.leave(self)
+        self._over.set()
+
+    def reinstate(self) -> None:
+        """Another session of this initiator port is to take its place: end, from that one's thread. What this one has
+        begun is over when it returns, else a write could come after those of the new session. Raises
+        ConnectionAbortedError where it takes too long.
+        """
+        self.closing = True
+        self.tasks.abort()
+        self.drop()
+        if not self._over.wait(_LAST_COMMAND):
+            raise ConnectionAbortedError("the session to be reinstated is still at a command")
 
     def _scsi_command(self, frame: Frame) -> None:
         command = pdu.ScsiCommand.unpack(frame.bhs)

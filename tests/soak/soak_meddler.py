@@ -66,8 +66,8 @@ class _Link:
 
     def _hear_out(self) -> None:
         """The target has got a FIN, and what it still says is taken. Who closes a connection with words unread resets
-        it, and the user-mode network of qemu, behind which LIO is, aborts on a reset that comes while its buffer is full
-        (libslirp 4.7, `soread`).
+        it, and the user-mode network of qemu, behind which LIO is, aborts on a reset that comes while its buffer is
+        full (libslirp 4.7, `soread`).
         """
         deadline = time.monotonic() + _PARTING
         with contextlib.suppress(OSError):

@@ -108,9 +108,10 @@ def _ghost(session: PlannedNormal, fault: Fault, outcome: Outcome) -> Outcome | 
         kept = bytes(data)
 
         def haunt() -> None:
-            back = any(other.nexus.identity == identity for other in node.sessions())
-            if stubborn or not back:
+            if stubborn:
                 outcome.finish(memoryview(kept))
+            else:
+                node.unless_there(identity, lambda: outcome.finish(memoryview(kept)))
 
         session.connection.injector.later(fault.settings["seconds"], haunt)
         session.connection.end("reset")

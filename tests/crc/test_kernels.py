@@ -16,7 +16,8 @@ from swd._crc32c import copy_by, crc32c, crc32c_by, kernel, kernels, self_test
 
 ORACLE = crcmod.predefined.mkCrcFun("crc-32c")
 PICTURE = random.Random(3720).randbytes(200_000)
-LENGTHS = [0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 63, 64, 65, 255, 256, 1023, 1024, 1025, 4096, 8191, 24_576, 65_537]
+LENGTHS = [0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 63, 64, 65, 255, 256, 1023, 1024, 1025, 4095, 4096, 4097]
+LENGTHS += [8191, 24_576, 65_535, 65_536, 65_537, 2 * 65_536 + 4096 + 300]
 
 # RFC 3720 B.4: the data, and the CRC as the bytes that go over the wire.
 VECTORS = [

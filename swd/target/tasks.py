@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -126,7 +127,8 @@ class WriteTask:
             raise incorrect_amount()
         useful = min(end, self.length)
         if start < useful:
-            self.buffer[start:useful] = data[: useful - start]
+            with self.unit.state.changes if self.buffer is self.want.place else nullcontext():
+                self.buffer[start:useful] = data[: useful - start]
         sequence.offset = end
 
     def _end_unsolicited(self) -> None:

@@ -2,8 +2,8 @@
 """Commands that read and write in one step: COMPARE AND WRITE, ORWRITE, WRITE ATOMIC (SBC-3 5.2, 5.11; SBC-4 5.47).
 
 None is begun with more or less data than its CDB asks for. They exclude each other, and a READ sees the blocks before
-or after one of them (`LogicalUnit.alone`). A plain WRITE stores its blocks one transfer at a time; that of a compiled
-path waits for them, others do not.
+or after one of them (`LogicalUnit.alone`). Whatever else changes blocks waits for them, and they for it, but a plain
+WRITE to memory stores its blocks one transfer at a time.
 """
 
 from __future__ import annotations

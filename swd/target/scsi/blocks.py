@@ -53,7 +53,8 @@ def write(unit: LogicalUnit, request: Request) -> Outcome:
 
 def _written(unit: LogicalUnit, offset: int, place: memoryview | None, durable: bool, data: memoryview) -> Reply:
     if data is not place:
-        unit.medium.write(offset, data[: unit.whole_blocks(len(data))])
+        with unit.state.changes:
+            unit.medium.write(offset, data[: unit.whole_blocks(len(data))])
     else:
         unit.medium.place(offset, len(data))  # once more: UNMAP may have come between, and the blocks are in use now
     if durable:

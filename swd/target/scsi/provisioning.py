@@ -46,11 +46,13 @@ def write_same(unit: LogicalUnit, request: Request) -> Outcome:
 
 def _filled(unit: LogicalUnit, offset: int, length: int, block: memoryview) -> Reply:
     if not any(block):
-        unit.medium.zero(offset, length)
+        with unit.state.changes:
+            unit.medium.zero(offset, length)
         return _settled(unit)
     pattern = bytes(block) * (min(length, _CHUNK) // unit.block_size)
     for done in range(0, length, len(pattern)):
-        unit.medium.write(offset + done, pattern[: length - done])
+        with unit.state.changes:
+            unit.medium.write(offset + done, pattern[: length - done])
     return _settled(unit)
 
 
@@ -78,7 +80,8 @@ def _unmapped(unit: LogicalUnit, data: memoryview) -> Reply:
             check_range(lba, blocks, unit.blocks)
     for lba, blocks in ranges:
         if blocks:
-            unit.medium.zero(lba * unit.block_size, blocks * unit.block_size)
+            with unit.state.changes:
+                unit.medium.zero(lba * unit.block_size, blocks * unit.block_size)
     return Reply()
 
 

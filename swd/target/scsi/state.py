@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from swd.target.scsi.changes import Changes
 from swd.target.scsi.registry import Registry
 from swd.target.scsi.reservations import Told
 
@@ -36,7 +37,7 @@ class UnitState:
         self.sanitizing: float | None = None  # how much is done, 0..1, while SANITIZE runs
         self.sanitize_failed: bool = False
         self.exit_allowed = False  # AUSE of the SANITIZE that failed
-        self.steps = 0  # of COMPARE AND WRITE and its kin, begun and ended: odd while one is at the medium
+        self.changes = Changes(self.lock)  # of the medium
         self._served: list[tuple[weakref.ref[ScsiTarget], int]] = []
 
     @property

@@ -147,31 +147,31 @@ class LogicalUnit:
 
     def store(self, offset: int, data: memoryview, *, durable: bool = False) -> None:
         """Write whole blocks; durable at once if that is wanted, or if there is no write cache."""
-        self.medium.write(offset, data)
+        with self.state.changes:
+            self.medium.write(offset, data)
         if durable or not self.state.write_cache:
             self.medium.flush()
 
     def load(self, offset: int, length: int) -> Buffer:
         """A copy of blocks, as they were before or after a COMPARE AND WRITE or one of its kin: never from amid it."""
-        before = self.state.steps
+        changes = self.state.changes
+        before = changes.steps
         data = bytes(self.medium.read(offset, length))
-        if before & 1 or self.state.steps != before:
+        if before & 1 or changes.steps != before:
             with self.state.lock:
                 data = bytes(self.medium.read(offset, length))
         return data
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Read and write the medium in one step: plain READs and the compiled paths wait, and so do others like it."""
+        """Read and write the medium in one step: plain READs, all that changes it, and others like it wait."""
         flat = self.medium.flat()
-        with self.state.lock:
+        with self.state.changes.alone():
             if flat is not None:
                 flat.stop()
-            self.state.steps += 1
             try:
                 yield
             finally:
-                self.state.steps += 1
                 if flat is not None:
                     flat.go()
 

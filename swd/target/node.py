@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swd.target.config import TargetConfig
@@ -15,14 +16,22 @@ if TYPE_CHECKING:
     from swd.target.normal import NormalSession
 
 
+@dataclass(frozen=True, eq=False)
+class Absence:
+    """The time in which an initiator port has no session, after one has died."""
+
+    identity: NexusId
+
+
 class TargetNode:
     """Sessions by I_T nexus: a second one of the same initiator port takes the place of the first (RFC 7143 6.3.5)."""
 
     def __init__(self, config: TargetConfig, portal_groups: tuple[int, ...] = ()) -> None:
         self.config = config
         self.scsi = ScsiTarget(config, portal_groups)
-        self._lock = threading.RLock()  # guards _sessions; nothing is called under it but for `unless_there`
+        self._lock = threading.RLock()  # guards what follows; nothing is called under it but by `while_absent`
         self._sessions: dict[NexusId, NormalSession] = {}
+        self._absences: set[Absence] = set()
         self.scsi.abort = self._abort_of
 
     def enter(self, session: NormalSession) -> NormalSession | None:
@@ -31,6 +40,7 @@ class TargetNode:
             old = self._sessions.get(session.nexus.identity)
             if old is None:
                 self._sessions[session.nexus.identity] = session
+                self._absences = {one for one in self._absences if one.identity != session.nexus.identity}
         return old
 
     def leave(self, session: NormalSession) -> None:
@@ -42,10 +52,18 @@ class TargetNode:
         if gone:
             self.scsi.lost(session.nexus.identity)
 
-    def unless_there(self, identity: NexusId, action: Callable[[], object]) -> None:
-        """Do something if no session of that initiator port is there; none begins meanwhile."""
+    def absence(self, identity: NexusId) -> Absence:
+        """To be asked for by a session of that initiator port before it ends."""
+        absence = Absence(identity)
         with self._lock:
-            if identity not in self._sessions:
+            self._absences.add(absence)
+        return absence
+
+    def while_absent(self, absence: Absence, action: Callable[[], object]) -> None:
+        """Do something, once, if no other session of that initiator port has begun since; none begins meanwhile."""
+        with self._lock:
+            if absence in self._absences:
+                self._absences.discard(absence)
                 action()
 
     def holds(self, identity: NexusId, tsih: int) -> bool:

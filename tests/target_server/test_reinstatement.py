@@ -76,6 +76,21 @@ def test_a_write_of_the_old_session_does_not_come_after_one_of_the_new(medium: S
         assert new.run(read_10(0, 1), expect=512).data == NEW
 
 
+def test_a_ghost_that_was_laid_does_not_rise_when_the_next_session_ends(medium: Slow) -> None:
+    medium.go.set()
+    late = Fault("ghost", command="WRITE", nth=1, seconds=0.3)
+    with TargetServer([TargetConfig(NAME, {0: Lun(medium)})], faults=Plan([late])) as server:
+        with RawInitiator(server.portal) as old:
+            old.login(NAME)
+            old.ready()
+            old.command(write_10(0, 1), expect=512, immediate_data=OLD)
+            assert old.closed()
+        with RawInitiator(server.portal) as new:
+            take_over(new)
+        assert not medium.done.wait(0.6)
+        assert bytes(medium.read(0, 512)) == NEW
+
+
 def test_who_cannot_end_is_not_reinstated(medium: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new connection is closed, and so is each one until the old session has ended."""
     monkeypatch.setattr(normal, "_LAST_COMMAND", 0.1)

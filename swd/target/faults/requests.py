@@ -102,16 +102,16 @@ def _ghost(session: PlannedNormal, fault: Fault, outcome: Outcome) -> Outcome | 
     """The data is taken, the connection dies, and the write is done later, unless its session was reinstated."""
     if not isinstance(outcome, WantData):
         return None
-    node, identity, stubborn = session.node, session.nexus.identity, fault.settings["stubborn"]
+    node, stubborn = session.node, fault.settings["stubborn"]
 
     def die(data: memoryview) -> Reply:
-        kept = bytes(data)
+        kept, absence = bytes(data), node.absence(session.nexus.identity)
 
         def haunt() -> None:
             if stubborn:
                 outcome.finish(memoryview(kept))
             else:
-                node.unless_there(identity, lambda: outcome.finish(memoryview(kept)))
+                node.while_absent(absence, lambda: outcome.finish(memoryview(kept)))
 
         session.connection.injector.later(fault.settings["seconds"], haunt)
         session.connection.end("reset")

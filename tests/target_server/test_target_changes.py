@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -160,26 +162,37 @@ def test_data_that_comes_into_memory_waits_for_a_step() -> None:
 
 
 def test_steps_and_changes_of_many_threads_never_meet() -> None:
-    """Each looks whether it is where another may not be."""
-    changes, turns, met = Changes(threading.RLock()), 300, []
-    inside = {"changes": 0, "steps": 0}
+    """Each looks whether it is where another may not be, and lets others run there."""
+    changes, turns, met = Changes(threading.RLock()), 100, []
+    stepping, changing = set[int](), set[int]()
 
     def change() -> None:
+        me = threading.get_ident()
         for _ in range(turns):
             with changes:
-                met.extend(range(inside["steps"]))
+                changing.add(me)
+                os.sched_yield()
+                met.extend(stepping)
+                changing.discard(me)
 
     def step() -> None:
+        me = threading.get_ident()
         for _ in range(turns):
             with changes.alone():
-                inside["steps"] += 1
-                before = set(changes._changing)
+                stepping.add(me)
+                os.sched_yield()
+                met.extend(changing | (stepping - {me}))
                 with changes:
-                    met.extend(before)
-                inside["steps"] -= 1
+                    pass  # as the step's own store
+                stepping.discard(me)
 
-    with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(work) for work in (change, change, step, step)]:
-            done.result(20)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(work) for work in (change, change, step, step)]:
+                done.result(20)
+    finally:
+        sys.setswitchinterval(before)
     assert not met
     assert not changes.steps & 1

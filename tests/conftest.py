@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from components import COMPONENTS, SKIPPED, absent, require, required
 from hypothesis import settings
+from support.pace import SLOWER
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,9 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """`make` says where swd must come from; another one (a stale build, the tree itself) would make the whole run
     worthless."""
     required()  # a wrong word in SWD_REQUIRE ends the run here
-    if slower := float(os.environ.get("SWD_TEST_SLOWER", "0")):  # as in support/pace.py
-        settings.register_profile("slower", deadline=200 * slower)  # milliseconds
-        settings.load_profile("slower")
+    # An example may take 2 s, so that a busy machine is no failure and one without end is. Milliseconds.
+    settings.register_profile("swd", deadline=2000 * SLOWER)
+    settings.load_profile("swd")
     home = os.environ.get("SWD_TEST_HOME")
     if home and not under_test().is_relative_to(Path(home).resolve()):
         raise pytest.UsageError(f"swd is imported from {under_test()}, not from below {home}: run `make test`")

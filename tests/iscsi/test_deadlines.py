@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from support.pace import unhurried
 from support.peer import NAME, Script, Talk, playing
 
 import swd
@@ -25,8 +26,9 @@ TIMEOUT = 0.15
 SLACK = 2.0
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def short_abort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For targets that do not answer an abort; who does has the seconds of everyday, however busy the machine is."""
     monkeypatch.setattr(session_module, "ABORT_TIMEOUT", 0.3)
 
 
@@ -93,6 +95,7 @@ def test_an_overdue_write_is_aborted_and_its_buffer_let_go() -> None:
         assert session.execute(TEST_UNIT_READY, lun=0).status == 0
 
 
+@pytest.mark.usefixtures("short_abort")
 @pytest.mark.parametrize(
     "answer",
     [None, 255, 5],
@@ -124,6 +127,7 @@ def test_a_target_that_does_not_abort_loses_the_session(answer: int | None) -> N
     assert peer.results == [[]]  # closed, without a logout on a link that is given up
 
 
+@pytest.mark.usefixtures("short_abort")
 def test_a_silent_link_is_given_up_without_an_abort() -> None:
     def script(talk: Talk) -> list[Opcode]:
         talk.log_in()
@@ -189,6 +193,7 @@ def test_others_on_the_session_are_not_hurt_by_one_abort() -> None:
         assert other.result().data == b"x" * 36
 
 
+@pytest.mark.usefixtures("short_abort")
 def test_a_batch_past_its_deadline_ends_whole() -> None:
     """Some of it answered, some not: no buffer is in use any more when the caller hears of it."""
 
@@ -276,59 +281,71 @@ def dripping(stop: threading.Event, steps: int, pause: float, *, ends: bool) -> 
 @pytest.mark.parametrize("face", ["execute", "read_blocks", "submit", "batch"])
 def test_a_read_that_makes_progress_is_not_overdue(face: str) -> None:
     """Its data takes twice the deadline; each piece comes within it."""
-    never = threading.Event()
-    buffer = bytearray(4096)
-    started = time.monotonic()
-    with playing(dripping(never, 8, TIMEOUT / 4, ends=True)) as peer, swd.connect(str(peer.portal), NAME) as session:
-        if face == "execute":
-            buffer[:] = session.execute(READ, lun=0, data_in=4096, timeout=TIMEOUT).data
-        elif face == "submit":
-            buffer[:] = session.submit(READ, lun=0, data_in=4096, timeout=TIMEOUT).result().data
-        elif face == "batch":
-            assert session.batch(False, 0, array.array("q", [0]), 8, buffer, timeout=TIMEOUT) == []
-        else:
-            assert session.read_blocks(0, 0, 8, buffer, TIMEOUT) is None
-        assert time.monotonic() - started > 1.5 * TIMEOUT
-        assert session.statistics["timeouts"] == 0
-    assert bytes(buffer) == b"".join(bytes([step + 1]) * 512 for step in range(8))
+
+    def attempt(timeout: float) -> None:
+        buffer, script = bytearray(4096), dripping(threading.Event(), 8, timeout / 4, ends=True)
+        started = time.monotonic()
+        with playing(script) as peer, swd.connect(str(peer.portal), NAME) as session:
+            if face == "execute":
+                buffer[:] = session.execute(READ, lun=0, data_in=4096, timeout=timeout).data
+            elif face == "submit":
+                buffer[:] = session.submit(READ, lun=0, data_in=4096, timeout=timeout).result().data
+            elif face == "batch":
+                assert session.batch(False, 0, array.array("q", [0]), 8, buffer, timeout=timeout) == []
+            else:
+                assert session.read_blocks(0, 0, 8, buffer, timeout) is None
+            assert time.monotonic() - started > 1.5 * timeout
+            assert session.statistics["timeouts"] == 0
+        assert bytes(buffer) == b"".join(bytes([step + 1]) * 512 for step in range(8))
+
+    unhurried(attempt, TIMEOUT)
 
 
 def test_a_read_that_drips_for_ever_ends_at_four_deadlines() -> None:
-    stop = threading.Event()
-    with playing(dripping(stop, 1000, TIMEOUT / 3, ends=False)) as peer, swd.connect(str(peer.portal), NAME) as session:
-        started = time.monotonic()
-        waiter = threading.Timer(4 * TIMEOUT, stop.set)
-        waiter.start()
-        with pytest.raises(DeadlineExceeded, match="though its data went on"):
-            session.execute(READ, lun=0, data_in=512 * 1000, timeout=TIMEOUT)
-        assert 4 * TIMEOUT <= time.monotonic() - started < 4 * TIMEOUT + SLACK
-        assert session.alive
-        waiter.join()
+    def attempt(timeout: float) -> None:
+        stop = threading.Event()
+        script = dripping(stop, 1000, timeout / 3, ends=False)
+        with playing(script) as peer, swd.connect(str(peer.portal), NAME) as session:
+            started = time.monotonic()
+            waiter = threading.Timer(4 * timeout, stop.set)
+            waiter.start()
+            with pytest.raises(DeadlineExceeded, match="though its data went on"):
+                session.execute(READ, lun=0, data_in=512 * 1000, timeout=timeout)
+            assert 4 * timeout <= time.monotonic() - started < 4 * timeout + SLACK
+            assert session.alive
+            waiter.join()
+
+    unhurried(attempt, TIMEOUT)
 
 
 def test_a_read_whose_data_stops_ends_one_deadline_later() -> None:
-    stop = threading.Event()
-    with playing(dripping(stop, 2, 0.01, ends=False)) as peer, swd.connect(str(peer.portal), NAME) as session:
-        started = time.monotonic()
-        with pytest.raises(DeadlineExceeded, match="no answer within"):
-            session.execute(READ, lun=0, data_in=4096, timeout=TIMEOUT)
-        assert TIMEOUT <= time.monotonic() - started < 3 * TIMEOUT
+    def attempt(timeout: float) -> None:
+        script = dripping(threading.Event(), 2, 0.01, ends=False)
+        with playing(script) as peer, swd.connect(str(peer.portal), NAME) as session:
+            started = time.monotonic()
+            with pytest.raises(DeadlineExceeded, match="no answer within"):
+                session.execute(READ, lun=0, data_in=4096, timeout=timeout)
+            assert timeout <= time.monotonic() - started < 3 * timeout
+
+    unhurried(attempt, TIMEOUT)
 
 
 @pytest.mark.parametrize("submitted", [False, True])
 def test_a_command_that_may_take_longer_has_a_deadline_of_its_own(submitted: bool) -> None:
     """START STOP UNIT has four times that of others, where the caller gives none."""
-    never = threading.Event()
 
-    def script(talk: Talk) -> list[Opcode]:
-        talk.log_in()
-        command, _ = talk.take(Opcode.SCSI_COMMAND)
-        never.wait(2 * TIMEOUT)
-        talk.good(command)
-        return talk.serve()
+    def attempt(timeout: float) -> None:
+        def script(talk: Talk) -> list[Opcode]:
+            talk.log_in()
+            command, _ = talk.take(Opcode.SCSI_COMMAND)
+            threading.Event().wait(2 * timeout)
+            talk.good(command)
+            return talk.serve()
 
-    start = b"\x1b\0\0\0\x01\0"
-    with playing(script) as peer, swd.connect(str(peer.portal), NAME, timeout=TIMEOUT) as session:
-        ended = session.submit(start, lun=0).result() if submitted else session.execute(start, lun=0)
-        assert ended.status == 0
-        assert session.statistics["timeouts"] == 0
+        start = b"\x1b\0\0\0\x01\0"
+        with playing(script) as peer, swd.connect(str(peer.portal), NAME, timeout=timeout) as session:
+            ended = session.submit(start, lun=0).result() if submitted else session.execute(start, lun=0)
+            assert ended.status == 0
+            assert session.statistics["timeouts"] == 0
+
+    unhurried(attempt, TIMEOUT)

@@ -23,13 +23,14 @@ NAME = "iqn.2026-01.org.example:x"
 PROBE = """
 import json, os, sys
 seen = []
+VAR = os.environ["SWD_STATE_DIR"]
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 def hook(event, args):
     if event.startswith("socket."):
         seen.append(event)
     elif event == "open":
         path, mode, flags = args
-        if str(path).startswith("/var") or str(path).endswith((".toml", ".sqlite3")) or flags & WRITES:
+        if str(path).startswith(("/var", VAR)) or str(path).endswith((".toml", ".sqlite3")) or flags & WRITES:
             seen.append(f"open {path} {mode} {flags}")
     elif event in ("os.mkdir", "os.rename", "os.link", "time.sleep"):
         seen.append(event)
@@ -65,7 +66,7 @@ CALLS = (
 
 
 def probe(*calls: str) -> tuple[list[object], list[str]]:
-    environment = {**os.environ, "PYTHONPATH": HOME, "SWD_STATE_DIR": "/var/lib/swd"}
+    environment = {**os.environ, "PYTHONPATH": HOME}  # whose state folder stands for the one below /var
     done = subprocess.run(
         [sys.executable, "-c", PROBE % ", ".join(calls)], env=environment, capture_output=True, text=True, timeout=60
     )
@@ -89,6 +90,7 @@ def test_the_probe_sees_a_socket_when_there_is_one() -> None:
     assert answers == [f"other {errno.ENXIO}"]
     assert any(event.startswith("socket.") for event in seen)
     assert any(".toml" in event for event in seen)
+    assert any(os.environ["SWD_STATE_DIR"] in event for event in seen)
 
 
 def test_a_phase_given_to_a_driver_is_for_that_driver_only() -> None:

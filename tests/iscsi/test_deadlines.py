@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import errno
+import select
 import threading
 import time
 
@@ -252,8 +253,10 @@ def test_a_submitted_task_past_its_deadline_is_aborted_by_whoever_waits() -> Non
         assert session.ping(b"x") == b"x"
 
 
-def dripping(stop: threading.Event, steps: int, pause: float, *, ends: bool) -> Script:
-    """A script: a read whose data comes in `steps` pieces of 512 bytes, `pause` seconds apart, and then its status."""
+def dripping(steps: int, pause: float, *, ends: bool) -> Script:
+    """A script: a read whose data comes in `steps` pieces of 512 bytes, `pause` seconds apart, and then its status;
+    until swd says something.
+    """
 
     def script(talk: Talk) -> list[Opcode]:
         talk.log_in()
@@ -264,7 +267,7 @@ def dripping(stop: threading.Event, steps: int, pause: float, *, ends: bool) -> 
                 bytes([step + 1]) * 512,
                 numbered=False,
             )
-            if stop.wait(pause):
+            if select.select([talk.sock], [], [], pause)[0]:
                 break
         if ends:
             talk.send(pdu.ScsiResponse(itt=command.itt))
@@ -283,7 +286,7 @@ def test_a_read_that_makes_progress_is_not_overdue(face: str) -> None:
     """Its data takes twice the deadline; each piece comes within it."""
 
     def attempt(timeout: float) -> None:
-        buffer, script = bytearray(4096), dripping(threading.Event(), 8, timeout / 4, ends=True)
+        buffer, script = bytearray(4096), dripping(8, timeout / 4, ends=True)
         started = time.monotonic()
         with playing(script) as peer, swd.connect(str(peer.portal), NAME) as session:
             if face == "execute":
@@ -303,24 +306,20 @@ def test_a_read_that_makes_progress_is_not_overdue(face: str) -> None:
 
 def test_a_read_that_drips_for_ever_ends_at_four_deadlines() -> None:
     def attempt(timeout: float) -> None:
-        stop = threading.Event()
-        script = dripping(stop, 1000, timeout / 3, ends=False)
+        script = dripping(1000, timeout / 3, ends=False)
         with playing(script) as peer, swd.connect(str(peer.portal), NAME) as session:
             started = time.monotonic()
-            waiter = threading.Timer(4 * timeout, stop.set)
-            waiter.start()
             with pytest.raises(DeadlineExceeded, match="though its data went on"):
                 session.execute(READ, lun=0, data_in=512 * 1000, timeout=timeout)
             assert 4 * timeout <= time.monotonic() - started < 4 * timeout + SLACK
             assert session.alive
-            waiter.join()
 
     unhurried(attempt, TIMEOUT)
 
 
 def test_a_read_whose_data_stops_ends_one_deadline_later() -> None:
     def attempt(timeout: float) -> None:
-        script = dripping(threading.Event(), 2, 0.01, ends=False)
+        script = dripping(2, 0.01, ends=False)
         with playing(script) as peer, swd.connect(str(peer.portal), NAME) as session:
             started = time.monotonic()
             with pytest.raises(DeadlineExceeded, match="no answer within"):

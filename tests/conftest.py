@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     worthless."""
     required()  # a wrong word in SWD_REQUIRE ends the run here
     # An example may take 2 s, so that a busy machine is no failure and one without end is. Milliseconds.
-    settings.register_profile("swd", deadline=2000 * float(os.environ.get("SWD_TEST_SLOWER", "1")))  # as support/pace.py
+    settings.register_profile("swd", deadline=2000 * float(os.environ.get("SWD_TEST_SLOWER", "1")))  # as pace.py
     settings.load_profile("swd")
     home = os.environ.get("SWD_TEST_HOME")
     if home and not under_test().is_relative_to(Path(home).resolve()):

@@ -15,6 +15,7 @@ from typing import Any
 
 import plots
 from goals import judge
+from shapes import rounds
 
 KIB, MIB = 1 << 10, 1 << 20
 WORDS = {True: "met", False: "**not met**", None: "?"}
@@ -148,7 +149,8 @@ def lines(results: dict[str, Any], pictures: list[str]) -> Iterator[str]:
     machine = results["machine"]
     yield f"# swd {results['commit']}, {results['date']}: `make bench`, {results['mode']}\n"
     yield f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, Python {machine['python']}."
-    yield f"Load at the start: {machine['load']}. {results['repeats']} rounds of {results['seconds']} s a turn,"
+    yield f"Load at the start: {machine['load']}. {results['repeats']} rounds of {results['seconds']} s a turn"
+    yield f"({rounds(results['repeats'], judged=True)} where a goal hangs on it),"
     yield "interleaved on the same target processes, every other round in reverse. Figures are medians [least-most]."
     yield "CPU is that of the initiator's process, user and system; the target's stands beside it."
     yield "On the loopback the sender pays for the receiver's TCP: read ratios, not the absolute numbers.\n"

@@ -108,3 +108,8 @@ def _matrix(pin: str) -> list[Cell]:
             found.append(Cell(TGTD, size, depth, False, pin, (ours, PERF, QEMU)))
             found.append(Cell(TGTD, size, depth, True, pin, (ours, QEMU)))
     return found
+
+
+def rounds(repeats: int, *, judged: bool) -> int:
+    """Of a cell: nearly twice as many where a goal hangs on it, as two runners may be nearly level."""
+    return 2 * repeats - 1 if judged else repeats

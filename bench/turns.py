@@ -22,7 +22,7 @@ from typing import Any
 
 from overhead import python_us
 from peers import Runners, Sample
-from shapes import APART, EMBEDDED, PERF, QEMU, SAME, SPINNING, TGTD, Cell, cells
+from shapes import APART, EMBEDDED, PERF, QEMU, SAME, SPINNING, TGTD, Cell, cells, rounds
 from straced import calls_per_io
 from targets import Served, embedded, fill, libiscsi_terms, tgtd
 
@@ -71,8 +71,9 @@ def measure(order: dict[str, Any]) -> dict[str, Any]:
                 move(served.pid, ours if pin == SAME else theirs)
             here = [cell for cell in todo if cell.pin == pin]
             runners = Runners(ours)
-            for turn in range(order["repeats"]):
-                about = f"{pin}: round {turn + 1} of {order['repeats']}, {len(here)} cells"
+            for turn in range(rounds(order["repeats"], judged=True)):
+                here = [cell for cell in here if turn < rounds(order["repeats"], judged=cell.headline)]
+                about = f"{pin}: round {turn + 1}, {len(here)} cells"
                 print(f"  {about}", file=sys.stderr, flush=True)
                 for cell in here if turn % 2 == 0 else reversed(here):
                     names = [name for name in cell.runners if name not in absent]

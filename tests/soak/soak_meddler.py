@@ -32,8 +32,9 @@ _PARTING = 5.0  # seconds that a target has for its last words
 class _Link:
     """One connection of an initiator, and the one behind it."""
 
-    def __init__(self, initiator: socket.socket, port: int, injector: Injector) -> None:
+    def __init__(self, initiator: socket.socket, port: int, injector: Injector, *, gentle: bool = False) -> None:
         self._initiator = initiator
+        self._gentle = gentle
         self._target = socket.create_connection(("127.0.0.1", port), timeout=5)
         self._target.settimeout(None)
         for sock in (self._initiator, self._target):
@@ -55,12 +56,14 @@ class _Link:
         self._guarded(self._up)
         down.join()
         self._initiator.close()
-        self._hear_out()
+        if self._gentle:
+            self._hear_out()
         self._target.close()
 
     def drop(self) -> None:
         self._over.set()
-        for sock, way in ((self._initiator, socket.SHUT_RDWR), (self._target, socket.SHUT_WR)):
+        to_target = socket.SHUT_WR if self._gentle else socket.SHUT_RDWR
+        for sock, way in ((self._initiator, socket.SHUT_RDWR), (self._target, to_target)):
             with contextlib.suppress(OSError):
                 sock.shutdown(way)
 
@@ -187,10 +190,13 @@ class _Link:
 
 
 class Meddler:
-    """Relays from a free port of the loopback, `port`, to `target`. Plans and counts are as of `IscsiTarget`."""
+    """Relays from a free port of the loopback, `port`, to `target`. Plans and counts are as of `IscsiTarget`. `gentle`:
+    no connection to the target is reset.
+    """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, gentle: bool = False) -> None:
         self._target = target
+        self._gentle = gentle
         self._injector = Injector(Plan())
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -218,7 +224,7 @@ class Meddler:
             while True:
                 initiator, _ = self._listener.accept()
                 try:
-                    link = _Link(initiator, self._target, self._injector)
+                    link = _Link(initiator, self._target, self._injector, gentle=self._gentle)
                 except OSError:
                     initiator.close()
                 else:

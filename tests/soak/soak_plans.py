@@ -140,7 +140,7 @@ class Foreign(Meddler):
         self._image = Path(self._folder.name) / "image"
         self._image.write_bytes(content)
         self._server = serve(self._image)
-        super().__init__(self._server.port)
+        super().__init__(self._server.port, gentle=isinstance(self._server, Lio))
 
     @property
     def url(self) -> str:

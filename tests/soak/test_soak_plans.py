@@ -50,10 +50,10 @@ def test_the_relay_knows_of_digests_before_the_initiator_does(monkeypatch: pytes
     assert known[answers - 1]
 
 
-def test_the_relay_ends_a_connection_without_a_reset_of_the_target() -> None:
+def test_a_gentle_relay_ends_a_connection_without_a_reset_of_the_target() -> None:
     """Which would be the end of a guest; see `_hear_out`."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        with closing(Meddler(listener.getsockname()[1])) as relay:
+        with closing(Meddler(listener.getsockname()[1], gentle=True)) as relay:
             initiator = socket.create_connection(("127.0.0.1", relay.port))
             target, _ = listener.accept()
         with target:

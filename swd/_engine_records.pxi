@@ -11,6 +11,8 @@ from libc.stdlib cimport free
 from swd._task cimport BHS, MAX_R2T, Task
 from swd._watch cimport SWD_BUCKETS, SWD_HEADS, SWD_UNITS, swd_head, swd_heads, swd_histogram, swd_latencies
 
+from copy import copy
+
 from swd.errors import ConnectionLost, ProtocolViolation
 from swd.values import Completion, Event, OpenTask
 
@@ -82,7 +84,7 @@ cdef EventNode *steal_events(Engine self) noexcept nogil:
 
 cdef object completion(Engine self, Task *task):
     if task.lost:
-        error = self.losses.pop(task.itt, None) or self.barred_errors.get(int.from_bytes(task.lun[:8], "big"))
+        error = self.losses.pop(task.itt, None) or anew(self.barred_errors.get(int.from_bytes(task.lun[:8], "big")))
         return error or ConnectionLost("the connection was lost before this was answered")
     data = PyBytes_FromStringAndSize(<char *>task.tail, task.tail_len) if task.tail_len else b""
     if task.control:
@@ -93,12 +95,24 @@ cdef object completion(Engine self, Task *task):
     )
 
 
+cdef object anew(error):
+    """An exception that is kept, for one who is to raise it: each time that one is raised it takes the frames that it
+    passes, and all that they hold, to those that it has.
+    """
+    if error is None:
+        return None
+    fresh = copy(error)
+    if error.__cause__ is not None:
+        fresh.__cause__ = error.__cause__
+    return fresh
+
+
 cdef object death(Engine self):
     """The exception that says why the connection is dead, or None."""
     if self.fault_code == OK:
         return None
     if self.fault_code == TOLD or self.fault_code == DROPPED:
-        return self.told or ConnectionLost("the connection was cut")
+        return anew(self.told) or ConnectionLost("the connection was cut")
     kind, clause, words = FAULTS[self.fault_code]
     reason = words.format(self.fault_a, self.fault_b)
     if self.fault_code == SYSTEM_ERROR:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+import traceback
 
 import pytest
 from pump_peer import BLOCK, CANARY, PATIENCE, READ_ONE, TEST_UNIT_READY, Peer, connected, content
@@ -206,7 +207,34 @@ def test_python_may_end_the_connection_for_a_reason_of_its_own() -> None:
         pump.fail(ConnectionLost("later"))
         with pytest.raises(DigestMismatch) as caught:
             pump.command(0, TEST_UNIT_READY)
-        assert caught.value is reason
+        assert (type(caught.value), str(caught.value)) == (DigestMismatch, "for a reason")
+
+
+def depth(error: BaseException) -> int:
+    return len(list(traceback.walk_tb(error.__traceback__)))
+
+
+@pytest.mark.parametrize("barred", [False, True], ids=["a dead link", "a barred unit"])
+def test_who_asks_again_and_again_gets_an_error_of_its_own(barred: bool) -> None:
+    """Raised twice, an exception has the frames of both calls: one that is kept would grow without end."""
+    reason = ConnectionLost("it did not come back")
+    reason.__cause__ = OSError("why")
+    with connected(Peer.serve) as (pump, _):
+        if barred:
+            pump.bar({0: reason})
+        else:
+            pump.fail(reason)
+        errors = []
+        for _ in range(3):
+            with pytest.raises(ConnectionLost) as caught:
+                pump.command(0, TEST_UNIT_READY)
+            errors.append(caught.value)
+    assert len({id(error) for error in errors}) == 3
+    assert len({depth(error) for error in errors}) == 1
+    assert depth(reason) == 0
+    assert {(str(error), error.errno, error.__cause__) for error in errors} == {
+        (str(reason), errno.EIO, reason.__cause__)
+    }
 
 
 def test_wrong_arguments() -> None:

@@ -17,6 +17,7 @@ from support.process import Watched
 
 import swd
 from swd.target import Limits, Lun, RamMedium, TargetConfig, TargetServer
+from swd.target.faults import Fault, Plan
 
 NAME = "iqn.2026-01.org.example:shared"
 SIZE = 16 << 20
@@ -84,6 +85,24 @@ def test_more_threads_than_the_target_takes_commands(server: TargetServer) -> No
         assert session.statistics["open_tasks"] == session.statistics["recoveries"] == 0
         assert server.statistics["logins"] == len(server.sessions) == 1
     assert server.statistics["protocol_errors"] == server.statistics["digest_errors"] == 0
+
+
+def test_more_threads_than_the_window_holds_while_it_is_full() -> None:
+    """A command that is sent beyond the window is ignored, and would be overdue."""
+    config = TargetConfig(NAME, {0: Lun(RamMedium(32 * 4096))}, queue_depth=16)
+    with (
+        TargetServer([config], faults=Plan([Fault("slow", command="READ", seconds=0.02)])) as server,
+        swd.connect(str(server.portal), NAME, timeout=4) as session,
+        session.unit(0) as disk,
+    ):
+
+        def reads(number: int) -> bool:
+            return all(disk.pread(4096, number * 4096) == bytes(4096) for _ in range(8))
+
+        with ThreadPoolExecutor(32) as pool:
+            assert all(pool.map(reads, range(32)))
+        assert session.statistics["timeouts"] == session.statistics["recoveries"] == 0
+        assert server.statistics["faults"] == {"slow": 8 * 32}
 
 
 def test_pings_and_text_go_between_the_data(server: TargetServer) -> None:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers for the tests of the target: two RAM disks of one node, on a free port of the loopback."""
+"""Servers for the tests of the target: two RAM disks of one node, on a free port of the loopback; and an initiator."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
+from raw_initiator import RawInitiator
 
 from swd.target import Lun, RamMedium, TargetConfig, TargetServer
 
@@ -15,6 +18,22 @@ NAME = "iqn.2026-01.org.example:embedded"
 SIZE = 8 << 20
 
 Serve = Callable[..., TargetServer]
+
+
+def connected(server: TargetServer, **login: object) -> RawInitiator:
+    """Logged in, and past the power-on attention."""
+    raw = RawInitiator(server.portal)
+    assert raw.login(NAME, **login).status_class == 0  # type: ignore[arg-type]
+    raw.ready()
+    return raw
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until another thread's work is seen to be done."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        threading.Event().wait(0.005)
 
 
 @pytest.fixture(params=["compiled", "python"])

@@ -227,3 +227,15 @@ def write_10(lba: int, blocks: int, *, flags: int = 0) -> bytes:
 
 def sixteen(opcode: int, lba: int, blocks: int, *, flags: int = 0) -> bytes:
     return bytes([opcode, flags]) + lba.to_bytes(8, "big") + blocks.to_bytes(4, "big") + b"\0\0"
+
+
+def open_write(raw: RawInitiator, lun: int = 0) -> tuple[int, int]:
+    """A write that waits for its data: ITT and TTT."""
+    tag = raw.command(write_10(0, 1), lun=lun, data=b"w" * (4096 if lun else 512))
+    header = raw.receive().header
+    assert isinstance(header, pdu.R2T)
+    return tag, header.ttt
+
+
+def send_text(raw: RawInitiator, pairs: list[tuple[str, str]], **fields: int) -> None:
+    raw.send(pdu.TextRequest(itt=raw.tag(), immediate=True, cmd_sn=raw.cmd_sn, **fields), text(pairs))

@@ -9,11 +9,11 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from conftest import until
 from raw_initiator import RawInitiator, read_10, write_10
 
 from swd.proto import pdu
@@ -50,13 +50,6 @@ def serving(*faults: Fault, queue_depth: int = 256) -> Iterator[tuple[TargetServ
             raw.ready()
             yield server, medium, raw
         until(lambda: server.statistics["sessions_open"] == 0)  # whatever it waits for, it sees that the peer has left
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to hold"
-        threading.Event().wait(0.005)
 
 
 def settled(count: Callable[[], int]) -> int:

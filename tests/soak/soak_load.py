@@ -2,8 +2,8 @@
 """Random reads, writes and flushes by many threads, each judged by the journal, each timed.
 
 Every worker owns a contiguous range of blocks that only it writes; it reads anywhere. Half of the workers move one
-extent at a time, the others a batch (`read_many`, `write_many`). An error is a violation: no fault of the plan lasts as
-long as swd promises to wait, but for the silences, in which a call may end with ETIMEDOUT.
+extent at a time, the others a batch (`read_many`, `write_many`) or a stream. An error is a violation: no fault of the
+plan lasts as long as swd promises to wait, but for the silences, in which a call may end with ETIMEDOUT.
 """
 
 from __future__ import annotations
@@ -161,6 +161,20 @@ class Worker:
         self._journal.judge("read_many", blocks[good], floor[good], rows[good])
         self._report("read_many", errors, began)
 
+    def read_stream(self) -> None:
+        size = self._random.choice(EXTENTS)
+        extents = self._extents(0, self._journal.blocks, size, 4 * BATCH)
+        rows = extents[:, None] + np.arange(size, dtype=np.int64)
+        floors = [self._journal.floor(blocks) for blocks in rows]
+        began = time.monotonic()
+        try:
+            with self._expect("read", len(extents)):
+                views = self._disk.stream(extents * BLOCK, size * BLOCK, queue_depth=BATCH)
+                for blocks, floor, view in zip(rows, floors, views, strict=True):
+                    self._journal.judge("stream", blocks, floor, np.frombuffer(view, np.uint64).reshape(size, -1))
+        except SwdError as error:
+            self._failed("stream", error, began)
+
     def flush(self) -> None:
         began = time.monotonic()
         try:
@@ -179,14 +193,14 @@ class Worker:
         start = self._random.randrange(low, high - size + 1)
         return np.arange(start, start + size, dtype=np.int64)
 
-    def _extents(self, low: int, high: int, size: int) -> Numbers:
+    def _extents(self, low: int, high: int, size: int, count: int = BATCH) -> Numbers:
         """First blocks of distinct extents of this size."""
         slots = (high - low) // size
-        return np.array([low + size * slot for slot in self._random.sample(range(slots), BATCH)], np.int64)
+        return np.array([low + size * slot for slot in self._random.sample(range(slots), count)], np.int64)
 
 
 SINGLE: tuple[Step, ...] = (Worker.read, Worker.write) * 20 + (Worker.flush,)
-BATCHES: tuple[Step, ...] = (Worker.read_many, Worker.write_many) * 10 + (Worker.flush,)
+BATCHES: tuple[Step, ...] = (Worker.read_many, Worker.write_many, Worker.read_stream) * 10 + (Worker.flush,)
 
 
 def _flat(extents: Numbers, size: int) -> Numbers:

@@ -9,6 +9,7 @@ until then it is a temporary file in the same folder, which a failure or Ctrl-C 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -19,9 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from swd.cli.guard import check_content
+from swd.cli.progress import size_text
 from swd.errors import CacheLost, MediumError, SwdError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from swd.cli.progress import Progress
     from swd.disk import Disk
 
@@ -87,7 +91,7 @@ class DiskSink:
     """A Disk from `offset` on. Raises SwdError (ENOSPC) before the first byte if `size` is known and does not fit."""
 
     def __init__(self, disk: Disk, name: str, size: int | None, offset: int = 0) -> None:
-        self._disk, self._name, self._at = disk, name, offset
+        self._disk, self._name, self._start, self._at = disk, name, offset, offset
         self._unflushed = 0  # bytes written since the last flush: the first ones of _kept, and on the disk before _at
         self._kept = bytearray()
         if offset + (size or 0) > disk.size:
@@ -111,6 +115,17 @@ class DiskSink:
             self._kept.extend(bytes(end - len(self._kept)))
         self._kept[self._unflushed : end] = data
         self._unflushed = end
+
+    @contextlib.contextmanager
+    def accounted(self) -> Iterator[None]:
+        """An error in the block says how far it came: a disk has no undo."""
+        try:
+            yield
+        except SwdError as error:
+            if self._at > self._start:
+                done = size_text(self._at - self._start)
+                error.reason = f"{self._name} is not complete, {done} had been written: {error.reason}"
+            raise
 
     def finish(self) -> None:
         """Flushes. Where the unit has lost its cache, writes again what was written since the last flush."""
@@ -155,8 +170,10 @@ class NewFileSink:
             fd, self._temporary = tempfile.mkstemp(
                 prefix=f".{os.path.basename(self._path)}.", dir=os.path.dirname(self._path)
             )
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from error
+        except OSError as error:  # which names the temporary file, of which nobody has heard
+            folder = os.path.dirname(self._path)
+            why = f"there is no folder {folder}" if error.errno == errno.ENOENT else error.strerror
+            raise OSError(error.errno, why, path) from None
         self.fd: Final = fd
         os.fchmod(fd, _mode_for(self._path))
 

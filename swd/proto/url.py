@@ -60,6 +60,7 @@ _REFUSED = (
 )
 _BLOCK_SIZES = tuple(str(1 << power) for power in range(9, 17))
 _HARDWARE = re.compile(r"255/0/([0-9]{1,9})\.([0-9]{1,3})\.([0-9]{1,2})\.([0-9])")
+_PORTAL = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _WWID = re.compile(r"naa\.([0-9a-f]{16}|[0-9a-f]{32})|eui\.([0-9a-f]{16}|[0-9a-f]{24}|[0-9a-f]{32})")
 
@@ -76,12 +77,15 @@ def parse_dev(text: str) -> Dev:
     scheme = _SCHEME.match(text)
     if scheme:
         reader = _SCHEMES.get(scheme[1].lower())
-        if reader is None:
+        if reader is None and not _PORTAL.fullmatch(text):
             raise NoSuchDevice(f"no row exists for the scheme {scheme[1][:20]!r}; known: {_FORMS}", errno=errno.ENODEV)
-        return reader(text[scheme.end() :])
+        if reader is not None:
+            return reader(text[scheme.end() :])
     if "/" in text and _is_path(text):
         return FileDev(text)
     shown = "this" if _hides(text) else ascii(text[:60])
+    if _PORTAL.fullmatch(text):
+        raise InvalidArgument(f"{shown} is a portal, no device name: `swdctl discover {text}` names its targets")
     raise InvalidArgument(f"{shown} is no device name; write one of: {_FORMS} (./NAME for a file here)")
 
 

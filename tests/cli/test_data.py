@@ -253,3 +253,20 @@ def test_phase_verbs(ctl: Ctl, image: Path) -> None:
     assert ctl("phase", "complete").status == 0
     assert ctl("phase", "begin").status == errno.EALREADY
     assert ctl("phase", "begin", "--force").status == 0
+
+
+def test_a_folder_that_is_not_there_is_named(ctl: Ctl, image: Path, tmp_path: Path) -> None:
+    ended = ctl("copy", str(image), str(tmp_path / "none" / "x"))
+    assert ended.status == errno.ENOENT
+    assert ended.err == f"swdctl: {tmp_path}/none/x: there is no folder {tmp_path}/none\n"
+
+
+def test_a_copy_that_ends_early_says_how_far_it_came(ctl: Ctl, image: Path, tmp_path: Path) -> None:
+    device, plan = blank(tmp_path / "device", 24 * MIB), tmp_path / "plan.toml"
+    with image.open("r+b") as file:
+        file.truncate(20 * MIB)
+    plan.write_text('[[fault]]\ndo = "check_condition"\nsense = "3/11/00"\nlba = "36000-"\n')
+    name = f"fault://?plan={quote(str(plan), safe='')}&on={quote(str(device), safe='')}"
+    ended = ctl("copy", str(image), name)
+    assert ended.status == errno.EIO
+    assert ended.err.startswith(f"swdctl: {name} is not complete, 16 MiB had been written: ")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import traceback
 
 import pytest
@@ -303,3 +304,16 @@ def test_sizes(text: str, size: int) -> None:
 def test_text_that_is_no_size(text: str) -> None:
     with pytest.raises(InvalidArgument, match="no size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1", "192.0.2.1:3260", "storage.example:3260", "[2001:db8::1]:3260", "box:1"])
+def test_a_portal_is_no_device_name_and_is_told_so(text: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"is a portal.*swdctl discover {re.escape(text)}"):
+        parse_dev(text)
+
+
+@pytest.mark.parametrize("text", ["192.0.2", "mem:64", "isw:1", "a:b", "x", "iscsi:3260"])
+def test_what_is_no_portal_is_not_called_one(text: str) -> None:
+    with pytest.raises(SwdError) as caught:
+        parse_dev(text)
+    assert "is a portal" not in caught.value.reason

@@ -55,8 +55,9 @@ def write(call: Call, *, dev: str, offset: int, input: str, overwrite: bool, for
         check(dev, disk, overwrite, force)
         sink = stream.DiskSink(disk, dev, source.size, offset)
         progress = call.progress("write", source.size)
-        count = stream.transfer(source, sink, progress)
-        sink.finish()
+        with sink.accounted():
+            count = stream.transfer(source, sink, progress)
+            sink.finish()
     return _record(input, dev, count, progress.seconds)
 
 
@@ -79,8 +80,9 @@ def copy(call: Call, *, src: str, dst: str, verify: bool, overwrite: bool, force
         check(dst, disk, overwrite, force)
         sink = stream.DiskSink(disk, dst, source.size)
         progress = call.progress("copy", source.size)
-        count = stream.transfer(source, sink, progress, checks)
-        sink.finish()
+        with sink.accounted():
+            count = stream.transfer(source, sink, progress, checks)
+            sink.finish()
         seconds = progress.seconds
         if checks is not None:
             _compare(call, checks, stream.DiskSource(disk, dst, 0, count), dst)

@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 from swd.proto.pdu import NopIn, NopOut, Opcode
 from swd.target.config import Limits
-from swd.target.connection import HIGH_WATER, Connection, Host
-from swd.target.framing import Frame
+from swd.target.connection import Connection, Host
+from swd.target.framing import HIGH_WATER, Frame
 from swd.target.node import TargetNode
 from swd.target.normal import NormalSession
 from swd.values import RESERVED_TAG, Negotiated

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeGuard
 
 from swd._targetpath import Flat, TargetPath
 from swd.proto.pdu import Opcode
-from swd.target.framing import IN, OUT, Frame, Inbox, Outbox
+from swd.target.framing import HIGH_WATER, IN, OUT, Frame, Inbox, Outbox
 from swd.target.normal import NormalSession
 from swd.target.scsi.unit import LogicalUnit
 from swd.target.session import Session
@@ -61,6 +61,7 @@ class CompiledPath:
         self._path.held = session.window.holds
         outbox.divert(self._path)
         session.tasks.join(self._path)
+        session.relieve = self._relieve
 
     @staticmethod
     def suits(session: Session) -> TypeGuard[NormalSession]:
@@ -97,6 +98,10 @@ class CompiledPath:
         for opcode, count in pdus_out.items():
             counts[OUT[opcode]] += count
         return counts
+
+    def _relieve(self) -> None:
+        if self._path.unsent > HIGH_WATER:
+            self._path.drain()
 
     def _answer(self, frame: Frame) -> None:
         session, path = self._session, self._path

@@ -15,13 +15,14 @@ import select
 import socket
 import time
 from collections import Counter
+from functools import partial
 from typing import Protocol
 
 from swd.errors import DigestMismatch, ProtocolViolation
 from swd.proto.pdu import LoginRequest, Opcode
 from swd.target.compiled import CompiledPath
 from swd.target.config import Limits, TargetConfig
-from swd.target.framing import Frame, Inbox, Outbox
+from swd.target.framing import HIGH_WATER, Frame, Inbox, Outbox
 from swd.target.login import Catalogue, Moved, TargetLogin
 from swd.target.node import TargetNode
 from swd.target.normal import NormalSession
@@ -29,7 +30,6 @@ from swd.target.session import Session
 from swd.target.statistics import Statistics
 from swd.values import Negotiated, Portal
 
-HIGH_WATER = 8 << 20  # unsent bytes beyond which nothing more is received
 _CHALLENGE = 32  # bytes of a CHAP challenge
 
 
@@ -214,6 +214,7 @@ class Connection:
             return
         node = self._host.node(self._login.config)
         session = self._normal_session(agreed, node)
+        session.relieve = partial(Connection._wait_for_room, self)  # not what a plan makes of it: no other request now
         session.observed = session.observed or self.has_plan
         while (old := node.enter(session)) is not None:
             old.reinstate()

@@ -22,6 +22,7 @@ _MAX_AHS = 255 * 4
 _RING = 256 * 1024  # bytes beyond the longest PDU, so that one receive brings many
 IN = {int(opcode): f"in.{opcode.name}" for opcode in Opcode}
 OUT = {int(opcode): f"out.{opcode.name}" for opcode in Opcode}
+HIGH_WATER = 8 << 20  # unsent bytes beyond which nothing more is received, and no further request is carried out
 IOV_MAX = 1024  # buffers of one sendmsg (POSIX's usual limit)
 
 

@@ -55,6 +55,10 @@ class Directory(Protocol):
         """(name, ["address:port,group"...]) of every target, or of one if it exists, as this peer reaches them."""
 
 
+def _no_need() -> None:
+    """Nobody sends meanwhile."""
+
+
 class Session:
     """A session in the full-feature phase.
 
@@ -62,6 +66,7 @@ class Session:
     initiator's own, its sequence numbers are the next ones. `drop` ends the connection and may be called from any
     thread. `closing` is True once the connection is to end as soon as the outbox has gone out. `observed` is for
     whoever has to see every PDU (a trace, a fault plan): such a session does without the compiled data path.
+    `relieve` is called between two requests that came due together: it waits while too much is unsent, or raises.
     """
 
     handlers: ClassVar[dict[int, Callable[..., None]]]
@@ -76,6 +81,7 @@ class Session:
         self.window = Window(agreed.cmd_sn, depth, agreed.first_burst_length)
         self.closing = False
         self.observed = False
+        self.relieve: Callable[[], object] = _no_need
         self._directory = directory
         self._stat_sn = agreed.exp_stat_sn
         self._ttt = 0
@@ -90,9 +96,10 @@ class Session:
             self._handle(frame)
 
     def run(self, frames: Iterable[Frame]) -> None:
-        """Carry out requests whose turn has come."""
+        """Carry out requests whose turn has come: one may have held up a whole window of long reads."""
         for frame in frames:
             self._handle(frame)
+            self.relieve()
 
     def numbers(self, *, status: bool = True) -> Numbers:
         """The session's numbers for an answer; one that carries status takes a StatSN (4.2.2.2)."""

@@ -18,7 +18,7 @@ from swd._targetpath import Flat, Gate, TargetPath
 from swd.errors import DigestMismatch, InvalidArgument, ProtocolViolation
 from swd.proto import pdu
 from swd.target import Lun, RamMedium, TargetConfig, TargetServer
-from swd.target.connection import HIGH_WATER
+from swd.target.framing import HIGH_WATER
 from swd.values import Negotiated
 
 NAME = "iqn.2026-01.org.example:peers"

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from swd.proto.pdu import LoginRequest, Opcode, Pdu
 from swd.target.config import Limits
-from swd.target.connection import HIGH_WATER, Connection, Host
+from swd.target.connection import Connection, Host
 from swd.target.faults.answers import Context
 from swd.target.faults.injector import Injector
 from swd.target.faults.judge import Judge
@@ -29,7 +29,7 @@ from swd.target.faults.plan import Fault
 from swd.target.faults.sending import OVERHEAD, End, PlannedOutbox, Sending
 from swd.target.faults.session import PlannedDiscovery, PlannedNormal
 from swd.target.faults.timers import Timers
-from swd.target.framing import Frame
+from swd.target.framing import HIGH_WATER, Frame
 from swd.target.media import Buffer
 from swd.target.node import TargetNode
 from swd.target.session import Session

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long reads that all come due at once, when the request that they waited for comes, to somebody who does not read."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from target_server.raw_initiator import OPERATIONAL, RawInitiator, read_10
+
+from swd.proto.pdu import NopOut
+from swd.target import Lun, TargetConfig, TargetServer
+from swd.target.faults.plan import Plan
+from swd.target.framing import HIGH_WATER
+from swd.target.media import FileMedium, RamMedium
+
+NAME = "iqn.2026-01.org.swd:held"
+SIZE = 16 << 20
+READS = 12  # of SIZE bytes each
+
+
+@pytest.fixture(params=["compiled", "in Python", "a file", "a plan"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TargetServer]:
+    path = tmp_path / "disk"
+    path.write_bytes(b"")
+    with path.open("r+b") as file:
+        file.truncate(SIZE)
+    medium = FileMedium(path) if request.param == "a file" else RamMedium(SIZE)
+    faults = Plan(()) if request.param == "a plan" else None
+    compiled = request.param == "compiled"
+    with TargetServer([TargetConfig(NAME, {0: Lun(medium)})], compiled=compiled, faults=faults) as server:
+        yield server
+
+
+def unsent(server: TargetServer) -> int:
+    (connection,) = server._connections
+    path = connection._path
+    return path._path.unsent if path is not None else connection._outbox.size
+
+
+def test_they_wait_for_the_reader(server: TargetServer) -> None:
+    with RawInitiator(server.portal) as raw:
+        raw.login(NAME, operational=OPERATIONAL)
+        raw.ready()
+        gap = raw.cmd_sn
+        raw.cmd_sn += 1
+        for _ in range(READS):
+            raw.command(read_10(0, SIZE // 512), expect=SIZE)
+        raw.send(NopOut(itt=raw.tag(), cmd_sn=gap))
+        until, most = time.monotonic() + 0.5, 0
+        while time.monotonic() < until:
+            select.select([], [], [], 0.01)
+            most = max(most, unsent(server))
+        assert HIGH_WATER < most < HIGH_WATER + SIZE + 65536
+        got, wanted = 0, READS * SIZE
+        raw.sock.settimeout(20)
+        space = bytearray(1 << 20)
+        while got < wanted:
+            count = raw.sock.recv_into(space)
+            assert count
+            got += count
+
+
+def test_stop_ends_who_does_not_read_them(server: TargetServer) -> None:
+    with RawInitiator(server.portal) as raw:
+        raw.login(NAME, operational=OPERATIONAL)
+        raw.ready()
+        gap = raw.cmd_sn
+        raw.cmd_sn += 1
+        for _ in range(READS):
+            raw.command(read_10(0, SIZE // 512), expect=SIZE)
+        raw.send(NopOut(itt=raw.tag(), cmd_sn=gap))
+        select.select([], [], [], 0.3)
+        server.stop()
+        assert not server._connections

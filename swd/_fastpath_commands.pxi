@@ -50,7 +50,7 @@ cdef int look(_Core self, double deadline, double timeout, uint32_t itt) except 
     if self.engine.tape.used > self.engine.tape.size // 2:
         self.on_tape()
     cdef double now = swd_now()
-    if now >= deadline and self.engine.fault_code == OK:
+    if now >= deadline and self.engine.fault_code == OK and is_still_overdue(self, itt, now):
         self.engine.timeouts += 1
         text, tags = overdue(self, itt, timeout)
         error = DeadlineExceeded(text)
@@ -58,6 +58,21 @@ cdef int look(_Core self, double deadline, double timeout, uint32_t itt) except 
         error.epoch = self.epoch
         raise error
     return 0
+
+
+cdef bint is_still_overdue(_Core self, uint32_t itt, double now):
+    """Another thread may have brought the link back since the deadline was read: the outage was no time of the
+    command's.
+    """
+    cdef Task *task
+    cdef bint due = True
+    with nogil:
+        pthread_mutex_lock(&self.lock)
+        task = find(self.engine, itt) if itt != NO_TAG else NULL
+        if task != NULL:
+            due = task.deadline <= now
+        pthread_mutex_unlock(&self.lock)
+    return due
 
 
 cdef tuple overdue(_Core self, uint32_t itt, double timeout):

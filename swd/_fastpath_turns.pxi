@@ -90,7 +90,7 @@ cdef bint turn(_Core self, Waiter *me, double now, double until, Task *task) noe
     flush(self, now)
     cdef double wait = (until if task == NULL else min(until, task.deadline)) - now
     if self.engine.recovering and not me.ahead:
-        return swd_cond_wait(&me.cond, &self.lock, min(wait, SLICE)) != 0
+        return swd_cond_wait(&me.cond, &self.lock, min(until - now, SLICE)) != 0  # no deadline counts meanwhile
     if self.engine.fault_code != OK or (me.pending <= me.low and me.done != NULL):
         return True
     if not self.reading:

@@ -136,7 +136,7 @@ cdef int wait(_Core self, Waiter *me, double now, double until, Task *task) noex
     while me.pending:
         if is_dead_for(self, me):
             return DEAD
-        if now >= min(until, task.deadline) or now >= look_at or wants_look(self):
+        if (now >= min(until, task.deadline) and self.engine.fault_code == OK) or now >= look_at or wants_look(self):
             return LOOK
         if not turn(self, me, now, until, task):
             return LOOK if me.pending else COMPLETE

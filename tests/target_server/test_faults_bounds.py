@@ -191,3 +191,12 @@ def test_lies_of_commands_that_are_refused_are_forgotten() -> None:
             assert isinstance(raw.receive().header, pdu.Reject)
         (connection,) = server._live()
         assert not connection.session.twists  # type: ignore[union-attr]
+
+
+def test_reordered_requests_in_a_row_are_all_answered() -> None:
+    """Of two that would both let the next one pass, the second is the one that passes."""
+    with serving(Fault("reorder", pdu="NOP_OUT")) as (_, _, raw):
+        tags = [raw.tag() for _ in range(5)]
+        raw.sock.sendall(b"".join(packed(pdu.NopOut(itt=tag, immediate=True, cmd_sn=raw.cmd_sn), 0) for tag in tags))
+        answered = [raw.receive()[0].itt for _ in tags]
+    assert answered == [tags[1], tags[0], tags[3], tags[2], tags[4]]

@@ -122,6 +122,8 @@ class PlannedConnection(Connection):
             self._waits = True
             self._stall(frame, first=True)
             self.at(fault.settings["seconds"], self._resume)
+        elif name == "reorder" and self._behind is not None:
+            return False  # it is the one that passes
         elif name == "reorder":
             self._behind = frame.kept()
             self.at(0.2, self._catch_up)  # where nothing comes behind it

@@ -41,15 +41,20 @@ def unsent(server: TargetServer) -> int:
     return path._path.unsent if path is not None else connection._outbox.size
 
 
+def ask(raw: RawInitiator) -> None:
+    """The reads come before the request whose number they wait for."""
+    raw.login(NAME, operational=OPERATIONAL)
+    raw.ready()
+    gap = raw.cmd_sn
+    raw.cmd_sn += 1
+    for _ in range(READS):
+        raw.command(read_10(0, SIZE // 512), expect=SIZE)
+    raw.send(NopOut(itt=raw.tag(), cmd_sn=gap))
+
+
 def test_they_wait_for_the_reader(server: TargetServer) -> None:
     with RawInitiator(server.portal) as raw:
-        raw.login(NAME, operational=OPERATIONAL)
-        raw.ready()
-        gap = raw.cmd_sn
-        raw.cmd_sn += 1
-        for _ in range(READS):
-            raw.command(read_10(0, SIZE // 512), expect=SIZE)
-        raw.send(NopOut(itt=raw.tag(), cmd_sn=gap))
+        ask(raw)
         until, most = time.monotonic() + 0.5, 0
         while time.monotonic() < until:
             select.select([], [], [], 0.01)
@@ -66,13 +71,7 @@ def test_they_wait_for_the_reader(server: TargetServer) -> None:
 
 def test_stop_ends_who_does_not_read_them(server: TargetServer) -> None:
     with RawInitiator(server.portal) as raw:
-        raw.login(NAME, operational=OPERATIONAL)
-        raw.ready()
-        gap = raw.cmd_sn
-        raw.cmd_sn += 1
-        for _ in range(READS):
-            raw.command(read_10(0, SIZE // 512), expect=SIZE)
-        raw.send(NopOut(itt=raw.tag(), cmd_sn=gap))
+        ask(raw)
         select.select([], [], [], 0.3)
         server.stop()
         assert not server._connections

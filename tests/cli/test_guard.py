@@ -124,8 +124,8 @@ def whole(unit: object, blocks: int = 100) -> Any:
     return SimpleNamespace(unit=unit, size=blocks * 512, identity="it")
 
 
-def part(unit: object, first: int, blocks: int) -> Any:
-    return whole(Window(unit, first, blocks, "part"), blocks)  # type: ignore[arg-type]
+def part(unit: Any, first: int, blocks: int) -> Any:
+    return whole(Window(unit, first, blocks, "part"), blocks)
 
 
 DISK, PATH, OTHER = Ground("naa.1"), Ground("naa.1", target="u", lun=3), Ground("naa.2")
@@ -140,7 +140,7 @@ DISK, PATH, OTHER = Ground("naa.1"), Ground("naa.1", target="u", lun=3), Ground(
         (part(DISK, 0, 10), part(PATH, 9, 10)),
         (part(DISK, 9, 10), part(PATH, 0, 10)),
         (part(DISK, 50, 10), part(PATH, 55, 1)),
-        (part(Window(DISK, 50, 50, "half"), 0, 10), part(DISK, 55, 10)),  # type: ignore[arg-type]
+        (part(part(DISK, 50, 50).unit, 0, 10), part(DISK, 55, 10)),
         (whole(DISK), whole(Volume(OTHER, PATH))),
         (part(DISK, 1, 9), whole(Volume(OTHER, PATH))),
         (whole(Volume(OTHER, DISK)), whole(PATH)),

@@ -6,7 +6,10 @@ lio"`).
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +61,18 @@ def serving(image: Path, port: int, control: int, *, block_size: int, keys: Mapp
         yield
 
 
-def sessions(control: int) -> int:
-    """How many sessions it has."""
-    with socket.create_connection(("127.0.0.1", control), timeout=10) as asked, asked.makefile() as answer:
-        return int(answer.readline())
+def sessions(control: int, patience: float = 10) -> int:
+    """How many sessions it has. Where nobody listens in the guest yet (READY is said beside nc, and nc is started again
+    when it ends), qemu takes the connection and closes it without a word: asked again, for `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while not (said := _asked(control)):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the guest has not told its sessions in {patience} s")
+        threading.Event().wait(0.05)
+    return int(said)
+
+
+def _asked(control: int) -> str:
+    with contextlib.suppress(ConnectionResetError), socket.create_connection(("127.0.0.1", control), timeout=10) as ask:
+        return ask.makefile().readline()
+    return ""

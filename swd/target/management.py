@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Task management: one function a row, each giving the response code of RFC 7143 11.6.1.
 
-Only writes that wait for data can be aborted: everything else has been answered by the time a request is read.
+Only writes that wait for data can be aborted: everything else has been answered by the time a request of that session
+is read, and what another session is at ends before anything is aborted there (`TargetNode.still`). So nothing that was
+begun before a reset reaches a medium after the answer to it; in the compiled path, too, where what is under way is
+found by `abort`, and what begins meets a gate that was touched before that, with the unit attention behind it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from swd.proto.pdu import TaskManagementRequest
 from swd.target.scsi.nexus import BUS_RESET, POWER_ON
 
 if TYPE_CHECKING:
+    from swd.target.node import TargetNode
     from swd.target.normal import NormalSession
 
 COMPLETE, NO_SUCH_TASK, NO_SUCH_LUN, NO_REASSIGNMENT, UNSUPPORTED = 0, 1, 2, 4, 5
@@ -43,35 +47,46 @@ def _abort_task_set(session: NormalSession, request: TaskManagementRequest) -> i
 def _clear_task_set(session: NormalSession, request: TaskManagementRequest) -> int:
     if request.lun not in session.node.scsi.units:
         return NO_SUCH_LUN
-    for other in session.node.sessions():
-        if other.tasks.abort(request.lun) and other is not session:
-            session.node.scsi.cleared(request.lun, other.nexus)
+    with session.node.still() as sessions:
+        for other in sessions:
+            if other.tasks.abort(request.lun) and other is not session:
+                session.node.scsi.cleared(request.lun, other.nexus)
     return COMPLETE
 
 
 def _lun_reset(session: NormalSession, request: TaskManagementRequest) -> int:
     if request.lun not in session.node.scsi.units:
         return NO_SUCH_LUN
-    session.node.abort_tasks(request.lun)
-    session.node.scsi.reset_unit(request.lun)
+    with session.node.still() as sessions:
+        session.node.scsi.reset_unit(request.lun)
+        for each in sessions:
+            each.tasks.abort(request.lun)
     return COMPLETE
 
 
 def _target_warm_reset(session: NormalSession, _request: TaskManagementRequest) -> int:
-    session.node.abort_tasks()
-    session.node.scsi.reset(BUS_RESET)
+    with session.node.still() as sessions:
+        _reset(session.node, sessions, BUS_RESET)
     return COMPLETE
 
 
 def _target_cold_reset(session: NormalSession, _request: TaskManagementRequest) -> int:
-    """As power on: every connection ends, this one after its answer (11.5.1)."""
-    session.node.abort_tasks()
-    session.node.scsi.reset(POWER_ON)
-    for other in session.node.sessions():
-        if other is not session:
-            other.drop()
-    session.closing = True
+    """As power on: every connection ends, this one after its answer (11.5.1). What has been received there already is
+    not carried out, nor takes it the attention that whoever comes back is to see."""
+    with session.node.still() as sessions:
+        _reset(session.node, sessions, POWER_ON)
+        for each in sessions:
+            each.closing = True
+            if each is not session:
+                each.drop()
     return COMPLETE
+
+
+def _reset(node: TargetNode, sessions: list[NormalSession], attention: tuple[int, int]) -> None:
+    """Of all units, for all sessions, which are still."""
+    node.scsi.reset(attention)
+    for each in sessions:
+        each.tasks.abort()
 
 
 def _task_reassign(_session: NormalSession, _request: TaskManagementRequest) -> int:

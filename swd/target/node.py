@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ class TargetNode:
     def __init__(self, config: TargetConfig, portal_groups: tuple[int, ...] = ()) -> None:
         self.config = config
         self.scsi = ScsiTarget(config, portal_groups)
-        self._lock = threading.RLock()  # guards what follows; nothing is called under it but by `while_absent`
+        self._stilling = threading.Lock()  # one at a time has the turns of several sessions
+        self._lock = threading.RLock()  # guards what follows; nothing is called under it but in `still`, `while_absent`
         self._sessions: dict[NexusId, NormalSession] = {}
         self._absences: set[Absence] = set()
         self.scsi.abort = self._abort_of
@@ -77,13 +79,28 @@ class TargetNode:
         with self._lock:
             return list(self._sessions.values())
 
+    @contextlib.contextmanager
+    def still(self) -> Iterator[list[NormalSession]]:
+        """All sessions, each between two of its commands until the end of the block; meanwhile none comes or goes.
+
+        Plain writes of the compiled path go on: those end with `tasks.abort`, and none begins once the gate of `scsi`
+        was touched for a reason. Not to be asked for in a turn of one's own, for two such would wait for each other.
+        """
+        with self._stilling, contextlib.ExitStack() as turns:
+            quiet: list[NormalSession] = []
+            while True:
+                with self._lock:
+                    coming = [session for session in self._sessions.values() if session not in quiet]
+                    if not coming:
+                        yield quiet
+                        return
+                for session in coming:  # without the lock: one may be long at a command, and others can log in
+                    turns.enter_context(session.turn)
+                quiet += coming
+
     def _abort_of(self, lun: int, nexuses: Iterable[NexusId]) -> None:
-        """Drop the write tasks of some nexuses on one unit."""
+        """Drop the write tasks of some nexuses on one unit. As for `still`: not in a turn."""
         for session in self.sessions():
             if session.nexus.identity in nexuses:
-                session.tasks.abort(lun)
-
-    def abort_tasks(self, lun: int | None = None) -> None:
-        """Drop the write tasks of all sessions, on one unit or on all."""
-        for session in self.sessions():
-            session.tasks.abort(lun)
+                with session.turn:
+                    session.tasks.abort(lun)

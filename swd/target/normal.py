@@ -4,6 +4,9 @@
 A read is answered at once. A write becomes a `WriteTask` until its data is there. Reads and writes that are open at the
 same time may see each other's bytes, as the standards allow for SIMPLE tasks; for any other task attribute, what is on
 its way out (the compiled path lends its memory) is made the session's own first.
+
+Whatever may change a medium is done in the session's `turn`, and who ends tasks of another session takes that: a write
+is either over or does nothing when the answer to a reset goes out. The compiled path has its own lock for that.
 """
 
 from __future__ import annotations
@@ -59,6 +62,7 @@ class NormalSession(Session):
         self.node = node
         self.nexus = node.scsi.nexuses.enter(nexus_of(agreed))
         self.post: Callable[[Callable[[], object]], None] | None = None  # if it can be woken: the way to its thread
+        self.turn = threading.Lock()  # who has it carries a command out, or is another's thread (`TargetNode.still`)
         self._over = threading.Event()
 
     def end(self) -> None:
@@ -87,10 +91,14 @@ class NormalSession(Session):
         if command.immediate and self.crowded:
             self._respond(command, Reply(TASK_SET_FULL))
             return
-        outcome = self.execute(command)
-        if isinstance(outcome, WantData):
-            self._begin(command, outcome, frame.data)
-        else:
+        with self.turn:
+            if self.closing:  # by another's doing; nobody is there to be told of an attention
+                return
+            outcome = self.execute(command)
+            task = self._open(command, outcome) if isinstance(outcome, WantData) else None
+        if task is not None:
+            self._advance(task, partial(task.immediate, frame.data))
+        elif not isinstance(outcome, WantData):
             self._answer(command, outcome, partial(self._respond, command))
 
     @property
@@ -103,15 +111,10 @@ class NormalSession(Session):
         promised = command.expected_data_transfer_length if command.write else 0
         return self.node.scsi.execute(command.lun, Request(command.cdb, self.nexus, promised))
 
-    def _begin(self, command: pdu.ScsiCommand, want: WantData, data: memoryview) -> None:
+    def _open(self, command: pdu.ScsiCommand, want: WantData) -> WriteTask:
         task = WriteTask(command, self.node.scsi.units[command.lun], want, self.agreed)
         self.tasks.add(task)
-        try:
-            task.immediate(data)
-        except CheckCondition as error:
-            self._end_task(task, error.reply)
-        else:
-            self._advance(task)
+        return task
 
     def _data_out(self, frame: Frame) -> None:
         """Data of a task that is not there is dropped: it was aborted, or answered before all of its data had come."""
@@ -121,27 +124,35 @@ class NormalSession(Session):
             if header.ttt == RESERVED_TAG:
                 self.window.hold_data(frame, header.itt)
             return
-        try:
-            task.data_out(header, frame.data)
-        except CheckCondition as error:
-            self._end_task(task, error.reply)
-        else:
-            self._advance(task)
+        self._advance(task, partial(task.data_out, header, frame.data))
 
-    def _advance(self, task: WriteTask) -> None:
-        """Ask for more data, or carry the command out."""
-        if task.complete:
-            if self.tasks.take(task.command.itt) is task:
-                reply = task.unit.finish(task.want, task.buffer)
-                self.node.scsi.executed(task.command.lun, task.command.cdb)
-                self._answer(task.command, reply, partial(self._respond_write, task))
-            return
+    def _advance(self, task: WriteTask, take: Callable[[], object]) -> None:
+        """Take data of a write; then ask for more, or carry the command out. Nothing, if somebody has ended it."""
         command = task.command
+        outcome: Reply | Later | None = None
+        with self.turn:
+            if self.tasks.get(command.itt) is not task:
+                return
+            try:
+                take()
+            except CheckCondition as error:
+                outcome = error.reply
+            if outcome is None and task.complete:
+                outcome = task.unit.finish(task.want, task.buffer)
+                self.node.scsi.executed(command.lun, command.cdb)
+            if outcome is not None:
+                self.tasks.take(command.itt)
+        if outcome is None:
+            self._ask(task)
+        else:
+            self._answer(command, outcome, partial(self._respond_write, task))
+
+    def _ask(self, task: WriteTask) -> None:
         for ask in task.asks(self.new_ttt):
             self.outbox.put(
                 pdu.R2T(
-                    lun=command.lun,
-                    itt=command.itt,
+                    lun=task.command.lun,
+                    itt=task.command.itt,
                     ttt=ask.ttt,
                     r2t_sn=ask.r2t_sn,
                     buffer_offset=ask.offset,
@@ -151,7 +162,8 @@ class NormalSession(Session):
             )
 
     def _answer(self, command: pdu.ScsiCommand, outcome: Reply | Later, respond: Callable[[Reply], None]) -> None:
-        """Respond now, or when a thread has done the work, if this session can be woken then."""
+        """Respond now, or when a thread has done the work, if this session can be woken then. Without the turn: what
+        comes later may want those of other sessions."""
         if isinstance(outcome, Reply):
             respond(outcome)
         elif self.post is None:
@@ -172,10 +184,6 @@ class NormalSession(Session):
         """Say something without being asked (11.9); in the session's own thread."""
         self.outbox.put(dataclasses.replace(message, **self.numbers()), data)
         self.closing = self.closing or then_close
-
-    def _end_task(self, task: WriteTask, reply: Reply) -> None:
-        if self.tasks.take(task.command.itt) is task:
-            self._respond_write(task, reply)
 
     def _respond_write(self, task: WriteTask, reply: Reply) -> None:
         self._status(task.command, reply, residual(task.promised, task.want.length))

@@ -19,6 +19,7 @@ from swd.target.scsi.reply import (
     HARDWARE_ERROR,
     ILLEGAL_REQUEST,
     CheckCondition,
+    Later,
     Outcome,
     Reply,
     Request,
@@ -106,7 +107,7 @@ def reserve_out(unit: LogicalUnit, request: Request) -> Outcome:
     return WantData(length, partial(_with_parameters, unit, request, length))
 
 
-def _with_parameters(unit: LogicalUnit, request: Request, length: int, data: memoryview) -> Reply:
+def _with_parameters(unit: LogicalUnit, request: Request, length: int, data: memoryview) -> Reply | Later:
     given = bytes(data)
     if len(given) < length:
         raise parameter_list_length()
@@ -122,7 +123,7 @@ def _with_parameters(unit: LogicalUnit, request: Request, length: int, data: mem
     return _perform(unit, request.nexus.identity, asked)
 
 
-def _perform(unit: LogicalUnit, nexus: NexusId, asked: Parameters) -> Reply:
+def _perform(unit: LogicalUnit, nexus: NexusId, asked: Parameters) -> Reply | Later:
     """Check what all actions share, let the rules decide, and act: attentions, and tasks to abort."""
     state = unit.state
     if asked.aptpl and asked.action in (REGISTER, REGISTER_AND_IGNORE, REGISTER_AND_MOVE) and not state.registry.keeper:
@@ -138,8 +139,16 @@ def _perform(unit: LogicalUnit, nexus: NexusId, asked: Parameters) -> Reply:
     except MediumError:
         raise CheckCondition(HARDWARE_ERROR, 0x44) from None  # INTERNAL TARGET FAILURE: it cannot be kept
     if asked.action == PREEMPT_AND_ABORT:
-        unit.device.abort_tasks_of(unit.lun, step.aborted)
+        return Later(partial(_abort, unit, step))
     state.tell_each(step.told)
+    return Reply()
+
+
+def _abort(unit: LogicalUnit, step: Step) -> Reply:
+    """End the commands of who was preempted. None of his begins behind that: the table is another already, and compiled
+    paths were told so when the command that brings us here had its data (`ScsiTarget.executed`)."""
+    unit.device.abort_tasks_of(unit.lun, step.aborted)
+    unit.state.tell_each(step.told)
     return Reply()
 
 

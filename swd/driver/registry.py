@@ -268,7 +268,8 @@ def _create(path: Path) -> None:
     os.close(fd)
     try:
         with closing(_connect(temporary)) as db:
-            db.execute("PRAGMA journal_mode=WAL")  # kept in the file: set once, before anybody else has it open
+            # Kept in the file, as no other mode is: set once, before anybody else has it open.
+            db.execute("PRAGMA journal_mode=WAL")
             _migrate(db)
         os.link(temporary, path)
     except FileExistsError:

@@ -7,6 +7,7 @@ or the other. Units are known by their NAA name. What is in the file is judged w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -45,12 +46,17 @@ class ReservationFile:
             raise self._bad(f"what it says of unit {name} is not a reservation") from error
 
     def keep(self, name: str, table: Table) -> None:
-        """Make one unit's state durable. Raises MediumError, and then the file is as it was."""
+        """Make one unit's state durable. Raises MediumError; the file then says what it said, if it can be written."""
         with self._lock:
             units = {**self._units, name: _record(table)}
             if not table.aptpl or not table.keys:
                 del units[name]
-            self._write(units)
+            try:
+                self._write(units)
+            except MediumError:
+                with contextlib.suppress(MediumError):  # it may have taken its place, and then not be durable
+                    self._write(self._units)
+                raise
             self._units = units
 
     def _write(self, units: Mapping[str, Any]) -> None:
@@ -69,6 +75,8 @@ class ReservationFile:
             finally:
                 os.close(folder)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
             raise MediumError(f"cannot write {self.path}: {error.strerror}", errno=error.errno) from error
 
     def _read(self) -> dict[str, Any]:

@@ -293,6 +293,58 @@ def test_processes_killed_in_a_transaction_leave_all_that_they_committed(path: P
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+HALF = """
+import os, signal, sys
+from pathlib import Path
+from swd.driver.registry import Registry
+def work(db):
+    db.execute("PRAGMA cache_size=1")  # so that what is changed goes out of memory long before COMMIT
+    db.execute("DELETE FROM instances")
+    for n in range(3000):
+        db.execute("INSERT INTO errors VALUES (?, 5, 'half of something', 0)", (f"subject {n}",))
+    if sys.argv[2] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise KeyError("half way")
+try:
+    Registry(Path(sys.argv[1]))._run(work, write=True)
+except KeyError:
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize(("end", "status"), [("kill", -9), ("raise", 7)])
+def test_half_a_transaction_is_none(memory: Registry, path: Path, end: str, status: int) -> None:
+    """Its pages have left the process, but for the last; this is what the write-ahead log is for."""
+    before = [memory.instance(NAME, portal(n)) for n in range(5)]
+    env = {**os.environ, "PYTHONPATH": HOME}
+    done = subprocess.run([sys.executable, "-c", HALF, str(path), end], env=env, timeout=60)
+    assert done.returncode == status
+    if end == "kill":
+        assert sum(each.stat().st_size for each in path.parent.iterdir()) > 200_000  # they really have
+    after = Registry(path)
+    assert [way.number for way in after.instances()] == before
+    assert after.errors() == {}
+    assert [after.instance(NAME, portal(n)) for n in range(6)] == [*before, 5]
+    assert not after.in_memory
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_who_reads_holds_up_nobody_who_writes(memory: Registry, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is what he reads changed under him: the other merit of the write-ahead log."""
+    monkeypatch.setattr(registry, "BUSY", 0.05)
+    memory.instance(NAME, portal(0))
+    count = "SELECT count(*) FROM instances"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN")
+        assert db.execute(count).fetchone() == (1,)
+        assert memory.instance(NAME, portal(1)) == 1
+        assert not memory.in_memory
+        assert db.execute(count).fetchone() == (1,)
+        db.execute("COMMIT")
+        assert db.execute(count).fetchone() == (2,)
+
+
 # --- forks --------------------------------------------------------------------------------------------------------
 
 FORK = """

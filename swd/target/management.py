@@ -45,22 +45,26 @@ def _abort_task_set(session: NormalSession, request: TaskManagementRequest) -> i
 
 
 def _clear_task_set(session: NormalSession, request: TaskManagementRequest) -> int:
-    if request.lun not in session.node.scsi.units:
+    unit = session.node.scsi.units.get(request.lun)
+    if unit is None:
         return NO_SUCH_LUN
-    with session.node.still() as sessions:
-        for other in sessions:
-            if other.tasks.abort(request.lun) and other is not session:
-                session.node.scsi.cleared(request.lun, other.nexus)
+    for target, lun in unit.state.everywhere():
+        with target.still() as sessions:
+            for other in sessions:
+                if other.tasks.abort(lun) and other is not session:
+                    target.cleared(lun, other.nexus)
     return COMPLETE
 
 
 def _lun_reset(session: NormalSession, request: TaskManagementRequest) -> int:
-    if request.lun not in session.node.scsi.units:
+    unit = session.node.scsi.units.get(request.lun)
+    if unit is None:
         return NO_SUCH_LUN
-    with session.node.still() as sessions:
-        session.node.scsi.reset_unit(request.lun)
-        for each in sessions:
-            each.tasks.abort(request.lun)
+    for target, lun in unit.state.everywhere():
+        with target.still() as sessions:
+            target.reset_unit(lun)
+            for each in sessions:
+                each.tasks.abort(lun)
     return COMPLETE
 
 

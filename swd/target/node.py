@@ -34,7 +34,7 @@ class TargetNode:
         self._lock = threading.RLock()  # guards what follows; nothing is called under it but in `still`, `while_absent`
         self._sessions: dict[NexusId, NormalSession] = {}
         self._absences: set[Absence] = set()
-        self.scsi.abort = self._abort_of
+        self.scsi.abort, self.scsi.still = self._abort_of, self.still
 
     def enter(self, session: NormalSession) -> NormalSession | None:
         """Register a session; or return the one that it reinstates, which has to end before there can be another."""

@@ -229,9 +229,9 @@ def sixteen(opcode: int, lba: int, blocks: int, *, flags: int = 0) -> bytes:
     return bytes([opcode, flags]) + lba.to_bytes(8, "big") + blocks.to_bytes(4, "big") + b"\0\0"
 
 
-def open_write(raw: RawInitiator, lun: int = 0) -> tuple[int, int]:
-    """A write that waits for its data: ITT and TTT."""
-    tag = raw.command(write_10(0, 1), lun=lun, data=b"w" * (4096 if lun else 512))
+def open_write(raw: RawInitiator, lun: int = 0, *, size: int | None = None) -> tuple[int, int]:
+    """A write of one block that waits for its data: ITT and TTT."""
+    tag = raw.command(write_10(0, 1), lun=lun, data=b"w" * (size or (4096 if lun else 512)))
     header = raw.receive().header
     assert isinstance(header, pdu.R2T)
     return tag, header.ttt

@@ -260,6 +260,29 @@ def test_no_write_of_who_was_preempted_begins_behind_the_abort(monkeypatch: pyte
         assert bytes(lun.medium.read(0, 512)) == bytes(512)
 
 
+@pytest.mark.parametrize("function", [name for name in FUNCTIONS if name[0] != "T"])
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "in Python"])
+def test_writes_by_another_target_of_the_same_unit_are_ended(function: str, compiled: bool) -> None:
+    """Where it has another LUN. What concerns the unit concerns all that lead to it."""
+    lun = Lun(RamMedium(1 << 20))
+    targets = [TargetConfig(NAME, {0: lun}), TargetConfig(NAME + "2", {1: lun})]
+    with (
+        TargetServer(targets, compiled=compiled) as server,
+        RawInitiator(server.portal) as one,
+        RawInitiator(server.portal) as other,
+    ):
+        log_in(one)
+        other.login(NAME + "2")
+        other.ready(1)
+        assert reserve_out(one, REGISTER, 0, 1) == reserve_out(other, REGISTER, 0, 2, lun=1) == 0
+        tag, ttt = open_write(other, 1, size=512)
+        assert FUNCTIONS[function](one) == 0
+        other.send(pdu.DataOut(itt=tag, ttt=ttt), OLD)
+        attention = {"C": (0x2F, 0), "L": (0x29, 3), "P": (0x2A, 5)}[function[0]]
+        assert other.run(bytes(6), lun=1).sense == (6, *attention)
+        assert bytes(lun.medium.read(0, 512)) == bytes(512)
+
+
 def test_two_that_preempt_each_other_do_not_wait_for_each_other(
     pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,7 +147,8 @@ def _perform(unit: LogicalUnit, nexus: NexusId, asked: Parameters) -> Reply | La
 def _abort(unit: LogicalUnit, step: Step) -> Reply:
     """End the commands of who was preempted. None of his begins behind that: the table is another already, and compiled
     paths were told so when the command that brings us here had its data (`ScsiTarget.executed`)."""
-    unit.device.abort_tasks_of(unit.lun, step.aborted)
+    for target, lun in unit.state.everywhere():
+        target.abort_tasks_of(lun, step.aborted)
     unit.state.tell_each(step.told)
     return Reply()
 

@@ -52,15 +52,16 @@ class UnitState:
 
     def touch(self) -> None:
         """Something changed here: compiled data paths of all targets are to ask again what they may do."""
-        for target, _ in self._live():
+        for target, _ in self.everywhere():
             target.gate.touch()
 
     def tell(self, attention: Attention, concerns: Callable[[NexusId], bool]) -> None:
         """Establish a unit attention for all nexuses that it concerns."""
-        for target, lun in self._live():
+        for target, lun in self.everywhere():
             target.establish(lun, attention, concerns)
 
-    def _live(self) -> list[tuple[ScsiTarget, int]]:
+    def everywhere(self) -> list[tuple[ScsiTarget, int]]:
+        """The targets that serve the unit, and its LUN at each: what ends the unit's tasks ends them at all of them."""
         return [(target, lun) for reference, lun in self._served if (target := reference()) is not None]
 
     def tell_each(self, told: tuple[Told, ...]) -> None:

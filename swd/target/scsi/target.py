@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from swd.target.scsi.reply import CheckCondition, Outcome, Request
 from swd.target.scsi.unit import LogicalUnit, absent
 
 if TYPE_CHECKING:
+    from swd.target.normal import NormalSession
     from swd.target.store import ReservationFile
 
 _REPORT_LUNS = 0xA0
@@ -37,6 +39,7 @@ class ScsiTarget:
         }
         self.nexuses = NexusTable(tuple(self.units))
         self.abort: Callable[[int, Iterable[NexusId]], None] = lambda _lun, _nexuses: None  # until there is a node
+        self.still: Callable[[], AbstractContextManager[Sequence[NormalSession]]] = lambda: nullcontext(())
         self.gate = Gate()  # touched after every change of what `LogicalUnit.unhindered` says
         for number, lun in config.luns.items():
             field = lun_field.field(number)

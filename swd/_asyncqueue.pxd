@@ -5,8 +5,30 @@ from swd._fastpath cimport Pump, Waiter
 from swd._task cimport Task
 
 
+cdef enum Ending:           # how what a task waits for has ended
+    AWAITED
+    FINISHED
+    FAILED
+    CANCELLED
+
+
+cdef class Awaited:
+    cdef public bint _asyncio_future_blocking   # a task that is given it sees that it was awaited
+    cdef object loop
+    cdef Ending ending
+    cdef object outcome         # the result, the error, or the message of a cancellation
+    cdef object callback        # the first; None: nobody waits
+    cdef object context
+    cdef list more              # the others: (callback, context)
+
+    cdef list callbacks(self)
+    cdef bint end(self, Ending ending, outcome) except -1
+    cdef int hand_over(self) except -1
+    cdef int wake(self, done) except -1
+
+
 cdef class Pending:
-    cdef readonly object future
+    cdef readonly Awaited future
     cdef readonly uint64_t lun
     cdef object result
     cdef uint32_t itt
@@ -19,7 +41,8 @@ cdef class Pending:
 
 cdef class AsyncQueue:
     cdef Pump pump
-    cdef object new_future
+    cdef object loop
+    cdef object done            # a future of asyncio that has ended
     cdef Waiter me
     cdef bint joined
     cdef list entries

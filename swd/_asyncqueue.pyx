@@ -17,6 +17,7 @@ All methods belong to the loop's thread. A buffer is pinned until its command ha
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport strerror
 
@@ -41,12 +42,23 @@ from swd._sys cimport errno, pthread_mutex_lock, pthread_mutex_unlock, swd_fork_
 from swd._task cimport DONE, FREE, Task
 from swd._wire cimport put64
 
+from contextvars import copy_context
+
 from swd.errors import BadDescriptor, DeadlineExceeded, InvalidArgument
 
 
 cdef extern from "<fcntl.h>" nogil:
     int F_DUPFD_CLOEXEC
     int fcntl(int fd, int command, int argument)
+
+cdef extern from "Python.h":
+    int PyContext_Enter(object) except -1
+    int PyContext_Exit(object) except -1
+    bint PyCFunction_Check(object)
+    PyObject *PyCFunction_GetSelf(object)
+
+
+include "_asyncqueue_awaited.pxi"
 
 
 @cython.freelist(256)
@@ -66,14 +78,20 @@ cdef class Pending:
 
 @cython.no_gc_clear  # __dealloc__ needs the pump: it has a pointer to the waiter
 cdef class AsyncQueue:
-    """AsyncQueue(pump, new_future, wake_fd): `new_future` makes a future of the loop; `wake_fd` is written to when
-    another thread has ended an I/O of this queue, or the connection has changed.
+    """AsyncQueue(pump, loop, wake_fd): `wake_fd` is written to when another thread has ended an I/O of this queue, or
+    the connection has changed.
     """
 
-    def __cinit__(self, Pump pump not None, new_future, int wake_fd):
+    def __cinit__(self, Pump pump not None, loop not None, int wake_fd):
+        global TASK
+        from asyncio import Future, Task
+
         check_pump(pump)
+        TASK = Task
         self.pump = pump
-        self.new_future = new_future
+        self.loop = loop
+        self.done = Future(loop=loop)
+        self.done.set_result(None)
         self.entries = [None] * pump.engine.slots
         with nogil:
             pthread_mutex_lock(&pump.lock)
@@ -136,7 +154,8 @@ cdef class AsyncQueue:
         cdef uint8_t field[8]
         self.check()
         one.lun = lun
-        one.future = self.new_future()  # first: once the task has begun, nothing may fail
+        one.future = Awaited.__new__(Awaited)  # first: once the task has begun, nothing may fail
+        one.future.loop = self.loop
         put64(field, lun)
         read_or_write(cdb, write, lba, blocks)
         # The lock is never held in a wait, nor by anybody who waits for the GIL: the GIL may be kept.
@@ -206,8 +225,8 @@ cdef class AsyncQueue:
         return all_of_it
 
     def poll(self):
-        """Receives once if no thread is at it, sends what that asks for, and completes what has ended; how many that
-        were.
+        """Receives once if no thread is at it, sends what that asks for, completes what has ended and wakes who waits
+        for it; how many that were. To be called by the loop, not by a task of it.
         """
         cdef Pump pump = self.pump
         cdef Task *ended
@@ -232,6 +251,7 @@ cdef class AsyncQueue:
         cdef Task *task = ended
         cdef Pending one
         cdef int count = 0
+        cdef list awake = []
         try:
             while task != NULL:
                 slot = task - pump.engine.tasks
@@ -240,8 +260,11 @@ cdef class AsyncQueue:
                     self.entries[slot] = None
                     outcome = one.result if task.plain else completion(pump.engine, task)
                     one.unpin()
-                    if not one.future.done():
-                        one.future.set_result(outcome)
+                    if one.future.ending == AWAITED:
+                        one.future.ending = FINISHED
+                        one.future.outcome = outcome
+                        if one.future.callback is not None:
+                            awake.append(one.future)
                     count += 1
                 task = task.next
         finally:
@@ -251,6 +274,7 @@ cdef class AsyncQueue:
                 ended = task.next
                 release(pump.engine, task)
             pthread_mutex_unlock(&pump.lock)
+        wake_all(awake, self.done)
         return count
 
     def overdue(self):
@@ -282,18 +306,18 @@ cdef class AsyncQueue:
                 error.tags = tags
                 error.epoch = pump.epoch
                 self.drop(one)
-                if not one.future.done():
-                    one.future.set_exception(error)
+                one.future.end(FAILED, error)
                 found.append((one.lun, error))
         return found
 
     def fail_all(self, error not None):
         """The connection will not come back: every future has `error`."""
+        cdef Pending one
         for entry in list(self.entries):
             if entry is not None:
-                self.drop(entry)
-                if not entry.future.done():
-                    entry.future.set_exception(error)
+                one = entry
+                self.drop(one)
+                one.future.end(FAILED, error)
 
     def look(self):
         """Tells of a lost link, so that its recovery begins; whether the link is there."""

@@ -3,7 +3,7 @@
 
 `AsyncDisk` inherits `pread` and `pread_into` from here. They return a `Read`, which is a coroutine in all but its type:
 it may be awaited, made a task of, gathered, cancelled. Nothing happens before it is awaited. A read of whole blocks of
-one command is then queued here, and its future is what the task waits for; whatever else it is goes to the AsyncDisk's
+one command is then queued here, and its Awaited is what the task waits for; whatever else it is goes to the AsyncDisk's
 own coroutines, and so does an answer that is not plainly good.
 """
 
@@ -15,7 +15,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from swd._asyncqueue cimport AsyncQueue, Pending
+from swd._asyncqueue cimport FINISHED, AsyncQueue, Pending
 from swd._straight cimport StraightReads
 
 cdef extern from "Python.h":
@@ -110,6 +110,8 @@ cdef class Read(Pending):
         return PyIter_Send(self.coroutine, value, result)
 
     cdef object outcome(self):
+        if self.future.ending == FINISHED:
+            return self.future.outcome
         try:
             return self.future.result()
         except BaseException:
@@ -129,7 +131,8 @@ cdef class Read(Pending):
         if face.queue is None or disk.way is None or not PyLong_CheckExact(self.offset):
             return False
         # get_running_loop() would ask the kernel for the process, for the sake of forks; the pump sees to those.
-        if PyThread_get_thread_ident() != face.thread or not face.loop.is_running():
+        # Where a flush is due this turn, the loop is at it.
+        if PyThread_get_thread_ident() != face.thread or not (face.queue.flushing or face.loop.is_running()):
             return False
         try:
             at = self.offset

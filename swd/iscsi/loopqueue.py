@@ -12,10 +12,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from swd._asyncqueue import AsyncQueue, Pending
+from swd._asyncqueue import AsyncQueue, Awaited, Pending
 from swd._fastpath import Pump
 from swd.errors import BadDescriptor, DeadlineExceeded, SwdError
 
@@ -38,7 +37,7 @@ class LoopQueue:
         self._expired = expired
         self._wake_read, self._wake_write = _wake_up()
         try:
-            self.queue = AsyncQueue(pump, _future_maker(loop), self._wake_write)
+            self.queue = AsyncQueue(pump, loop, self._wake_write)
         except BaseException:
             self._close_wake_up()
             raise
@@ -177,7 +176,7 @@ class LoopQueue:
         """Cancels what is under way. The session stays."""
         if self._wake_read < 0:
             return
-        futures = [*self.queue.close(), *self._waiting]
+        futures: list[Awaited | asyncio.Future[None]] = [*self.queue.close(), *self._waiting]
         if not self._loop.is_closed():
             self._loop.remove_reader(self._wake_read)
             self._unwatch()
@@ -192,15 +191,6 @@ class LoopQueue:
         for fd in {self._wake_read, self._wake_write}:
             os.close(fd)
         self._wake_read = self._wake_write = -1
-
-
-def _future_maker(loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.Future[Any]]:
-    """What the loop's `create_future` would do; asyncio's own is a Python function, one a read too many."""
-    import asyncio
-
-    if getattr(type(loop), "create_future", None) is asyncio.BaseEventLoop.create_future:
-        return partial(asyncio.Future, loop=loop)
-    return loop.create_future
 
 
 def _done(future: asyncio.Future[None]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import socket
@@ -287,17 +288,6 @@ def test_a_batch_takes_its_answers_in_parts_where_another_cpu_works_on_them(two_
     assert receives(1, coalesce=False) < 1.6
 
 
-class Future:
-    def __init__(self) -> None:
-        self.value: object = None
-
-    def done(self) -> bool:
-        return self.value is not None
-
-    def set_result(self, value: object) -> None:
-        self.value = value
-
-
 def test_so_does_the_queue_of_an_event_loop(two_cpus: None) -> None:
     def script(peer: Peer) -> None:
         on_cpu(1)
@@ -308,14 +298,16 @@ def test_so_does_the_queue_of_an_event_loop(two_cpus: None) -> None:
             peer.sock.sendall(b"".join(map(peer.packed, answers, data)))
 
     with connected(script, tcp=True) as (pump, _):
-        queue = AsyncQueue(pump, Future, -1)
+        loop = asyncio.new_event_loop()
+        queue = AsyncQueue(pump, loop, -1)
         for n in range(ROUNDS):
             reads = [queue.read(0, 32 * n + at, 1, BLOCK, 30.0) for at in range(32)]
             assert queue.flush()
             while queue.pending:
                 select.select([pump.fileno()], [], [], 20)
                 queue.poll()
-            found = [read.future.value for read in reads if read is not None]
+            found = [read.future.result() for read in reads if read is not None]
             assert found == [content(32 * n + at, 1) for at in range(32)]
         assert pump.statistics()["receives"] / ROUNDS > 2
         queue.close()
+        loop.close()

@@ -225,6 +225,18 @@ def test_a_cancelled_one_says_so(queue: LoopQueue, loop: Loop) -> None:
     run(loop, main())
 
 
+def test_an_answer_that_comes_after_the_cancellation_changes_nothing(queue: LoopQueue, loop: Loop) -> None:
+    async def main() -> None:
+        futures = begun(queue)
+        assert futures[0].cancel()
+        assert await asyncio.gather(*futures[1:]) == [content(lba) for lba in range(1, AT_ONCE)]
+        assert queue.queue.pending == 0, "all four have come"
+        with pytest.raises(asyncio.CancelledError):
+            await futures[0]
+
+    run(loop, main())
+
+
 @pytest.mark.parametrize("ended", [True, False], ids=["whose answer has come too", "who waits still"])
 def test_a_task_may_cancel_another_as_it_is_woken(queue: LoopQueue, loop: Loop, ended: bool) -> None:
     async def canceller() -> None:

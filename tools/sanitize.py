@@ -6,7 +6,8 @@ program that a test starts is touched, as LD_PRELOAD would; whatever a test star
 Every object is an allocation of its own (PYTHONMALLOC=malloc), so that its bounds are seen. CPython's own leaks at exit
 are not looked for. Reports of all processes are collected: status 1 if there is one, or if a test fails.
 
-    tools/sanitize.py [ARGUMENT...]     arguments of pytest; without any the suite but for what LEFT_OUT names
+    tools/sanitize.py [tests/FOLDER...]     those, or all of the suite, but for what LEFT_OUT names: a process a folder
+    tools/sanitize.py ARGUMENT...           anything else: the arguments of one pytest
 """
 
 from __future__ import annotations
@@ -125,13 +126,20 @@ def parts() -> list[list[str]]:
     return [[str(ROOT / "tests" / name), *out] for name in folders if f"tests/{name}" not in LEFT_OUT]
 
 
-def suite(python: Path, chosen: list[str], env: dict[str, str]) -> int:
+def chosen(arguments: list[str]) -> list[list[str]]:
+    """Arguments of pytest, a run each."""
+    wanted = {str(ROOT / name) for name in arguments}
+    folders = [part for part in parts() if not wanted or part[0] in wanted]
+    return folders if len(folders) >= len(wanted) else [arguments]
+
+
+def suite(python: Path, arguments: list[str], env: dict[str, str]) -> int:
     """One run of pytest; its status, and a line about it."""
     began = time.monotonic()
     words = [python, "-m", "pytest", "-q", "-c", ROOT / "pyproject.toml", f"--rootdir={ROOT}", "-p", "no:cacheprovider"]
-    words += ["--durations=0", "--durations-min=60", f"--timeout={PATIENCE}", *chosen]
+    words += ["--durations=0", "--durations-min=60", f"--timeout={PATIENCE}", *arguments]
     status = subprocess.run(words, cwd=WORK / "path", env=env).returncode
-    print(f"sanitize: {chosen[0]}: status {status}, {time.monotonic() - began:.0f} s", flush=True)
+    print(f"sanitize: {arguments[0]}: status {status}, {time.monotonic() - began:.0f} s", flush=True)
     return status
 
 
@@ -149,8 +157,8 @@ def main() -> int:
         (WORK / "path" / "tests").symlink_to(ROOT / "tests")
     env = environment()
     status = 0
-    for chosen in [sys.argv[1:]] if sys.argv[1:] else parts():
-        status = suite(python, chosen, env) or status
+    for words in chosen(sys.argv[1:]):
+        status = suite(python, words, env) or status
     for name, why in LEFT_OUT.items():
         print(f"sanitize: left out: {name}: {why}")
     found = reported()

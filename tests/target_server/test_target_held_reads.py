@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from target_server.raw_initiator import OPERATIONAL, RawInitiator, read_10
 
-from swd.proto.pdu import NopOut
+from swd.proto.pdu import NopOut, TaskManagementRequest, TaskManagementResponse
 from swd.target import Lun, TargetConfig, TargetServer
 from swd.target.faults.plan import Plan
 from swd.target.framing import HIGH_WATER
@@ -36,9 +36,9 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TargetSer
 
 
 def unsent(server: TargetServer) -> int:
-    (connection,) = server._connections
-    path = connection._path
-    return path._path.unsent if path is not None else connection._outbox.size
+    """The bytes that wait for the one who does not read."""
+    paths = [(connection._path, connection._outbox) for connection in server._live()]
+    return max(path._path.unsent if path is not None else outbox.size for path, outbox in paths)
 
 
 def ask(raw: RawInitiator) -> None:
@@ -75,3 +75,18 @@ def test_stop_ends_who_does_not_read_them(server: TargetServer) -> None:
         select.select([], [], [], 0.3)
         server.stop()
         assert not server._connections
+
+
+def test_who_does_not_read_them_holds_up_no_reset(server: TargetServer) -> None:
+    with RawInitiator(server.portal) as raw, RawInitiator(server.portal, isid=b"\x80\0\0\0\0\2") as other:
+        ask(raw)
+        other.login(NAME)
+        other.ready()
+        until = time.monotonic() + 10
+        while unsent(server) <= HIGH_WATER:
+            assert time.monotonic() < until
+            select.select([], [], [], 0.01)
+        other.send(TaskManagementRequest(function=5, itt=other.tag(), cmd_sn=other.cmd_sn))
+        answer = other.receive().header
+        assert isinstance(answer, TaskManagementResponse)
+        assert answer.response == 0

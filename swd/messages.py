@@ -167,6 +167,13 @@ TABLE: Final = (
         "Load its module, or leave the option out.",
     ),
     Message(
+        "SWD_LOG_TARGET_SHORT",
+        Level.WARN,
+        "{portal}: the embedded target cannot take another connection yet: {why}",
+        "Its process has no descriptor or memory left. Who connects waits until there is one; sessions go on.",
+        "Allow it more descriptors (ulimit -n), or let fewer initiators connect.",
+    ),
+    Message(
         "SWD_LOG_PARTITION_TABLE",
         Level.WARN,
         "{device}: {why}",

@@ -29,8 +29,8 @@ class _Json(logging.Formatter):
 
 
 def _warns(record: logging.LogRecord) -> bool:
-    """What the driver says of this host; its modules' messages about sessions come below it, and are for --verbose."""
-    return record.name == "swd.driver" and record.levelno >= logging.WARNING
+    """What the driver, or a target that is served, says of this host; messages about sessions are for --verbose."""
+    return record.name in ("swd.driver", "swd.target") and record.levelno >= logging.WARNING
 
 
 @contextlib.contextmanager

@@ -82,13 +82,17 @@ class Connection:
         except (OSError, MemoryError):
             pass  # the peer is gone, `drop` was called, or there is no memory for this one: there is nobody to tell
         finally:
-            if self.session is not None:
-                self.session.end()
-            if self._path is not None:
-                self._path.let_go()
-            self._sock.close()
-            statistics.disconnected(self._traffic)
-            self._host.ended(self)
+            self.leave()
+
+    def leave(self) -> None:
+        """How `run` ends; or instead of it, where there is no thread to run it."""
+        if self.session is not None:
+            self.session.end()
+        if self._path is not None:
+            self._path.let_go()
+        self._sock.close()
+        self._host.counts.disconnected(self._traffic)
+        self._host.ended(self)
 
     def drop(self) -> None:
         """End the connection from outside: its thread wakes up and leaves."""

@@ -9,6 +9,7 @@ For demos and tests, yours and ours; not for serving data in production. It bind
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import os
@@ -40,6 +41,8 @@ from swd.values import Chap, Negotiated, Portal
 _log = logging.getLogger("swd.target")
 _MAX_SPIN = 1000
 _MAX_TSIH = 65535
+_SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # what accept(2) may lack
+_BREATH = 100  # milliseconds until the next try to accept where something lacks: the peer waits in the backlog
 
 
 class TargetServer:
@@ -224,10 +227,12 @@ class TargetServer:
             self._connections.pop(connection, None)
 
     def _accept(self, wake: socket.socket) -> None:
-        waiter = select.poll()
+        waiter, rest = select.poll(), select.poll()
         doors = {door.sock.fileno(): door for door in self._doors}
         for fd in (*doors, wake.fileno()):
             waiter.register(fd, select.POLLIN)
+        rest.register(wake.fileno(), select.POLLIN)
+        short = False
         while True:
             ready = [fd for fd, _ in waiter.poll()]
             if wake.fileno() in ready:
@@ -235,8 +240,14 @@ class TargetServer:
             for door in (doors[fd] for fd in ready):
                 try:
                     sock, _ = door.sock.accept()
-                except OSError:
-                    continue  # the peer was gone again, or we are out of descriptors
+                except OSError as error:
+                    if error.errno in _SHORT_OF:  # else the peer was gone again
+                        if not short:
+                            messages.say(_log, "SWD_LOG_TARGET_SHORT", portal=door.portal, why=error.strerror)
+                        short = True
+                        rest.poll(_BREATH)
+                    continue
+                short = False
                 self.counts.count("accepts")
                 self._begin(sock, door)
 
@@ -276,7 +287,7 @@ class TargetServer:
             connection = None if full else self._connection(sock)
             if connection is not None:
                 connection.come_by(door.group)
-        except OSError:
+        except (OSError, MemoryError):
             connection = None
         if connection is None:
             sock.close()
@@ -284,4 +295,7 @@ class TargetServer:
         thread = threading.Thread(target=connection.run, name="swd-target-connection", daemon=True)
         with self._lock:
             self._connections[connection] = thread
-        thread.start()
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError):  # no room for another thread
+            connection.leave()

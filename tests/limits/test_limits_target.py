@@ -1,18 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an initiator may cost the embedded target: a mebibyte of garbage for a key, a request that is never whole."""
+"""What an initiator may cost the embedded target: a mebibyte of garbage for a key, a request that is never whole; and a
+target whose process has no descriptor, no thread, no memory or no disk left."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from limits_rig import MIB
+from support.process import Watched, environment
 from support.served import Served, serving
 from target_server.raw_initiator import RawInitiator
 
 import swd
+from swd.errors import NoSuchDevice, SwdError
 from swd.proto import pdu
+from swd.target import Lun, RamMedium, TargetConfig, TargetServer
+from swd.target.connection import Connection
 from swd.values import RESERVED_TAG
 
 KEYS = ("InitiatorName", "TargetName", "AuthMethod", "CHAP_N", "MaxBurstLength", "SendTargets", "X-org.example.x")
@@ -90,3 +102,105 @@ def test_a_header_and_then_nothing_costs_no_segment(served: Served) -> None:
     finally:
         for raw in raws:
             raw.sock.close()
+
+
+def refusing(lack: Exception, start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    """`Thread.start` where there is no room for one that serves a connection."""
+
+    def begin(thread: threading.Thread) -> None:
+        if thread.name == "swd-target-connection":
+            raise lack
+        start(thread)
+
+    return begin
+
+
+def worked(process: subprocess.Popen[str]) -> float:
+    """Seconds of CPU of a process."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_no_descriptor_is_left_to_accept_with() -> None:
+    """Sessions go on, nothing spins, it is said once, and who waits is served when there is a descriptor again."""
+    target = Watched(sys.executable, "-m", "swd", "target", "serve", "--lun", "mem://1M", "--portal", "127.0.0.1:0")
+    try:
+        url = target.wait_for(r"iscsi://").split("iscsi://")[1].split()[0]
+        portal, name, _ = url.split("/")
+        with swd.open(f"iscsi://{url}") as disk, ThreadPoolExecutor(1) as pool:
+            pid = target.process.pid
+            used, before = len(os.listdir(f"/proc/{pid}/fd")), resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, before[1]))
+            began = worked(target.process)
+            with pytest.raises(NoSuchDevice) as caught:
+                swd.connect(portal, name, login_timeout=0.7)
+            assert caught.value.errno == errno.ENXIO
+            assert worked(target.process) - began < 0.3
+            waiting = pool.submit(swd.connect, portal, name, login_timeout=10)
+            assert disk.pread(512, 0) == bytes(512)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            with waiting.result(10) as session:
+                assert session.luns() == [0]
+    finally:
+        target.process.terminate()
+        target.finish()
+    said = [line for line in target.lines if "Too many open files" in line]
+    assert len(said) == 1, target.lines
+    assert "SWD_LOG_TARGET_SHORT" in said[0]
+    assert not any("Traceback" in line for line in target.lines)
+
+
+@pytest.mark.parametrize("lack", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])
+def test_a_connection_that_there_is_no_room_for(lack: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed; the others go on, and the next is taken."""
+    name = "iqn.2026-01.org.example:limits"
+    with TargetServer([TargetConfig(name, {0: Lun(RamMedium(MIB))})]) as server:
+        url = f"iscsi://{server.portal}/{name}/0"
+        with swd.open(url) as disk:
+            with monkeypatch.context() as patch:
+                if isinstance(lack, MemoryError):
+                    patch.setattr(Connection, "__init__", lambda *_: (_ for _ in ()).throw(lack))
+                else:
+                    patch.setattr(threading.Thread, "start", refusing(lack, threading.Thread.start))
+                with pytest.raises(SwdError) as caught:
+                    swd.connect(str(server.portal), name, login_timeout=1)
+                assert caught.value.errno == errno.ENXIO
+            assert disk.pread(512, 0) == bytes(512)
+            with swd.connect(str(server.portal), name) as session:
+                assert session.luns() == [0]
+        assert server.statistics["login_failures"] == 0
+    assert server.statistics["sessions_open"] == 0
+
+
+FULL_DISK = """
+import errno, os, sys
+import swd
+from swd.target import Lun, TargetConfig, TargetServer
+from swd.target.media import FileMedium
+
+NAME = "iqn.2026-01.org.example:full"
+medium = FileMedium(sys.argv[1] + "/image", size=1 << 20, create=True)
+with TargetServer([TargetConfig(NAME, {0: Lun(medium)})]) as server:
+    with swd.open(f"iscsi://{server.portal}/{NAME}/0", "r+b") as disk:
+        disk.pwrite(b"k" * 4096, 0)
+        try:
+            disk.pwrite(os.urandom(512 << 10), 65536)
+        except swd.SwdError as error:
+            print(errno.errorcode[error.errno], "space allocation" in str(error).lower())
+        print(disk.pread(4096, 0) == b"k" * 4096, len(disk.pread(1 << 20, 0)))
+        disk.discard(offset=65536, length=512 << 10)
+        disk.pwrite(b"n" * 4096, 65536)
+        disk.flush()
+        print(disk.pread(4096, 65536) == b"n" * 4096)
+medium.close()
+"""
+
+
+@pytest.mark.netns  # who may make namespaces may mount
+def test_a_sparse_file_on_a_disk_that_becomes_full(tmp_path: Path) -> None:
+    """ENOSPC, as from a thin pool; what was there stays, and there is room again when blocks are given back."""
+    mounted = 'mount -t tmpfs -o size=64k small "$1" && shift && exec "$@"'
+    words = ["unshare", "-m", "sh", "-c", mounted, "sh", str(tmp_path), sys.executable, "-c", FULL_DISK, str(tmp_path)]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=30)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.splitlines() == ["ENOSPC True", "True 1048576", "True"]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -360,6 +362,20 @@ def test_a_store_that_fails_is_a_medium_error(tmp_path: Path) -> None:
     bench.target = ScsiTarget(TargetConfig(NAME, {0: Lun(medium)}))
     (tmp_path / "image").write_bytes(b"")
     assert bench.sense(read_10(0, 1)) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_store_that_is_full_is_no_medium_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    bench = Bench()
+    medium = FileMedium(tmp_path / "image", size=1 << 20, create=True)
+    bench.target = ScsiTarget(TargetConfig(NAME, {0: Lun(medium)}))
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    assert bench.sense(write_10(0, 1), data=bytes(512)) == ((3, 0, 0) if number == errno.EIO else (7, 0x27, 7))
+    assert bench.run(read_10(0, 1)).data == bytes(512)
 
 
 @given(cdb=st.binary(min_size=16, max_size=16), lun=st.sampled_from([0, 1, 2]), data=st.binary(max_size=64))

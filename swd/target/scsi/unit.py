@@ -7,6 +7,7 @@ Which commands there are says `operations.TABLE`.
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -181,8 +182,12 @@ class LogicalUnit:
 
 
 def _failed(error: CheckCondition | MediumError) -> Reply:
-    """The store's own failure is a MEDIUM ERROR without further words (11h/00 would claim a read, 0Ch/00 a write)."""
-    return error.reply if isinstance(error, CheckCondition) else CheckCondition(MEDIUM_ERROR, 0x00).reply
+    """The store's own failure is a MEDIUM ERROR without further words (11h/00 would claim a read, 0Ch/00 a write); that
+    its disk is full is SPACE ALLOCATION FAILED WRITE PROTECT (SBC-3 4.7.3.6)."""
+    if isinstance(error, CheckCondition):
+        return error.reply
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (CheckCondition(DATA_PROTECT, 0x27, 0x07) if full else CheckCondition(MEDIUM_ERROR, 0x00)).reply
 
 
 def absent(request: Request) -> Reply:

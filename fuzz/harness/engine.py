@@ -61,16 +61,76 @@ def agreement(choices: Choices) -> Negotiated:
     )
 
 
-class Conversation:
+class Speaker:
+    """A target's side of the wire: what it would say now to the commands that are open. `honest`: it has not yet said
+    anything that is not so.
+    """
+
+    def __init__(self, choices: Choices, agreed: Negotiated) -> None:
+        self.choices = choices
+        self.agreed = agreed
+        self.open: dict[int, Open] = {}
+        self.stat_sn = agreed.exp_stat_sn
+        self.honest = True
+
+    def content(self, _itt: int, _offset: int, length: int) -> bytes:
+        """What a read brings."""
+        return bytes(length)
+
+    def compose(self) -> bytes:
+        """A PDU that would be right now, for an open task or for none, then a few of its bytes changed."""
+        choices, tags = self.choices, list(self.open)
+        opcode, itt = choices.pick(OPCODES), choices.pick(tags) if tags and choices.byte() < 250 else RESERVED_TAG
+        task = self.open.get(itt, Open())
+        if choices.byte() < 160:  # an opcode that fits the task
+            reads = task.buffer is not None and task.offset < task.length
+            opcode = task.control or (0x25 if reads else 0x31 if task.data and choices.bit() else 0x21)
+        flags, data, numbers, status = 0x80, b"", (0, 0, 0), opcode not in (0x25, 0x31)
+        if opcode == 0x25:
+            most = min(self.agreed.max_recv_data_segment_length, max(0, task.length - task.offset))
+            data = self.content(itt, task.offset, choices.pick((most, min(most, 512), min(most, 1), 0)))
+            numbers = (task.data_sn, task.offset, 0)
+            task.data_sn, task.offset = task.data_sn + 1, task.offset + len(data)
+            status = task.offset >= task.length and choices.bit()
+            flags = 0x81 if status else 0x80 * choices.bit()
+        elif opcode == 0x31:
+            task.offset = max(task.offset, task.sent)
+            length = min(task.length - task.offset, self.agreed.max_burst_length, choices.pick((1 << 24, 512, 1)))
+            numbers = (task.r2t_sn, task.offset, max(0, length))
+            task.r2t_sn, task.offset = task.r2t_sn + 1, task.offset + max(0, length)
+        elif opcode == 0x21 and task.offset < task.length and choices.bit():
+            flags, numbers = 0x82, (0, 0, task.length - task.offset)
+        elif opcode in (0x20, 0x24, 0x32, 0x3F):
+            data = choices.some(choices.byte() % 64)
+        ttt = choices.pick((RESERVED_TAG, 7)) if opcode in (0x20, 0x31) else RESERVED_TAG
+        made = bytearray(struct.pack(">BBBB4x8xIIIIIIII", opcode, flags, 0, choices.pick((0, 0, 0, 2, 8)), itt, ttt,
+            self.stat_sn, 1, (self.agreed.cmd_sn + choices.byte()) & 0xFFFFFFFF, *numbers)
+        )  # fmt: skip
+        self.stat_sn = (self.stat_sn + (status and (opcode != 0x20 or itt != RESERVED_TAG))) & 0xFFFFFFFF
+        made[5:8] = len(data).to_bytes(3, "big")
+        for _ in range(max(0, choices.byte() - 208) % 4):
+            made[choices.byte() % 48] ^= choices.byte()
+            self.honest = False
+        return self.frame(bytes(made), data)
+
+    def frame(self, header: bytes, data: bytes) -> bytes:
+        wrong = self.choices.byte() == 0xFF
+        if self.agreed.header_digest:
+            header += (crc32c(header) ^ wrong).to_bytes(4, "little")
+        if data:
+            data += bytes(-len(data) & 3)
+            if self.agreed.data_digest:
+                data += (crc32c(data) ^ wrong).to_bytes(4, "little")
+        return header + data
+
+
+class Conversation(Speaker):
     """One engine, and what a target and a caller would know of it."""
 
     def __init__(self, choices: Choices) -> None:
-        self.choices = choices
-        self.agreed = agreement(choices)
+        super().__init__(choices, agreement(choices))
         self.engine = Engine(self.agreed, slots=choices.pick((4, 1, 16)), ring=choices.pick((4096, 5000, 262144)))
-        self.open: dict[int, Open] = {}
         self.gone: list[Open] = []
-        self.stat_sn = self.agreed.exp_stat_sn
         self.pending = b""
         self.outgoing = bytearray()
         self.dead: SwdError | None = None
@@ -203,51 +263,6 @@ class Conversation:
         assert body == task.data[offset : offset + length], "other bytes are sent than were given"
         task.sent += length
         assert task.sent <= len(task.data), "bytes are sent twice on one connection"
-
-    def compose(self) -> bytes:
-        """A PDU that would be right now, for an open task or for none, then a few of its bytes changed."""
-        choices, tags = self.choices, list(self.open)
-        opcode, itt = choices.pick(OPCODES), choices.pick(tags) if tags and choices.byte() < 250 else RESERVED_TAG
-        task = self.open.get(itt, Open())
-        if choices.byte() < 160:  # an opcode that fits the task
-            reads = task.buffer is not None and task.offset < task.length
-            opcode = task.control or (0x25 if reads else 0x31 if task.data and choices.bit() else 0x21)
-        flags, data, numbers, status = 0x80, b"", (0, 0, 0), opcode not in (0x25, 0x31)
-        if opcode == 0x25:
-            most = min(self.agreed.max_recv_data_segment_length, max(0, task.length - task.offset))
-            data = bytes(choices.pick((most, min(most, 512), min(most, 1), 0)))
-            numbers = (task.data_sn, task.offset, 0)
-            task.data_sn, task.offset = task.data_sn + 1, task.offset + len(data)
-            status = task.offset >= task.length and choices.bit()
-            flags = 0x81 if status else 0x80 * choices.bit()
-        elif opcode == 0x31:
-            task.offset = max(task.offset, task.sent)
-            length = min(task.length - task.offset, self.agreed.max_burst_length, choices.pick((1 << 24, 512, 1)))
-            numbers = (task.r2t_sn, task.offset, max(0, length))
-            task.r2t_sn, task.offset = task.r2t_sn + 1, task.offset + max(0, length)
-        elif opcode == 0x21 and task.offset < task.length and choices.bit():
-            flags, numbers = 0x82, (0, 0, task.length - task.offset)
-        elif opcode in (0x20, 0x24, 0x32, 0x3F):
-            data = choices.some(choices.byte() % 64)
-        ttt = choices.pick((RESERVED_TAG, 7)) if opcode in (0x20, 0x31) else RESERVED_TAG
-        made = bytearray(struct.pack(">BBBB4x8xIIIIIIII", opcode, flags, 0, choices.pick((0, 0, 0, 2, 8)), itt, ttt,
-            self.stat_sn, 1, (self.agreed.cmd_sn + choices.byte()) & 0xFFFFFFFF, *numbers)
-        )  # fmt: skip
-        self.stat_sn = (self.stat_sn + (status and (opcode != 0x20 or itt != RESERVED_TAG))) & 0xFFFFFFFF
-        made[5:8] = len(data).to_bytes(3, "big")
-        for _ in range(max(0, choices.byte() - 208) % 4):
-            made[choices.byte() % 48] ^= choices.byte()
-        return self.frame(bytes(made), data)
-
-    def frame(self, header: bytes, data: bytes) -> bytes:
-        wrong = self.choices.byte() == 0xFF
-        if self.agreed.header_digest:
-            header += (crc32c(header) ^ wrong).to_bytes(4, "little")
-        if data:
-            data += bytes(-len(data) & 3)
-            if self.agreed.data_digest:
-                data += (crc32c(data) ^ wrong).to_bytes(4, "little")
-        return header + data
 
     def receive(self, data: bytes) -> None:
         """Feeds what is there, in pieces; a part may stay for later."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from harness import disks, engine, filesystems, logins, plans, scsi, target, texts, twins
+from harness import disks, engine, filesystems, logins, plans, reads, scsi, target, texts, twins
 
 
 class Target(NamedTuple):
@@ -42,6 +42,7 @@ TARGETS = (
     Target("target-session", target.session, 1024, share=3),
     Target("target-path", twins.path, 2048, native=True, share=6),
     Target("engine", engine.stream, 2048, native=True, share=8),
+    Target("reads", reads.run, 1024, native=True, share=4),
 )
 
 

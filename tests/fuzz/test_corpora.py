@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,7 @@ import pytest
 FUZZ = Path(__file__).resolve().parents[2] / "fuzz"
 sys.path.insert(0, str(FUZZ))
 import corpus  # noqa: E402
-from harness import disks, engine, filesystems, logins, plans, scsi, target, texts, twins  # noqa: E402
+from harness import disks, engine, filesystems, logins, plans, reads, scsi, target, texts, twins  # noqa: E402
 from harness.choices import Choices  # noqa: E402
 from harness.table import TARGETS, Target  # noqa: E402
 
@@ -59,6 +60,12 @@ def raising(error: BaseException) -> Callable[..., object]:
     return broken
 
 
+def another() -> Callable[[int, int], bytes]:
+    """Other bytes each time."""
+    calls = count()
+    return lambda _number, length: bytes([next(calls) % 251]) * length
+
+
 @pytest.mark.parametrize(
     ("row", "module", "name", "broken"),
     [
@@ -79,6 +86,8 @@ def raising(error: BaseException) -> Callable[..., object]:
         ("array-superblocks", filesystems.superblock, "parse", raising(IndexError())),
         ("fault-plans", plans.Plan, "parse", lambda text: None),
         ("fault-plans", plans.Injector, "due", raising(ValueError())),
+        ("reads", reads, "contents", another()),
+        ("reads", reads.Pump, "stream", raising(IndexError())),
         ("target-framing", target, "parsed", lambda stream, sizes, digests: sizes),
         ("target-path", twins.CompiledPath, "serve", lambda self: None),
         ("target-session", target.NormalSession, "receive", raising(AttributeError())),

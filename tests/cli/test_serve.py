@@ -91,7 +91,7 @@ def test_it_misbehaves_by_a_plan_and_says_how_often(
     with serve(spawn, "--lun", "mem://1M", "--faults", str(plan), "--json") as child:
         ready = read_record(child)
         assert faults(ready, "target-serve") == []
-        assert ready["faults"][0].startswith("1. check_condition (sense = 3/11/00, bytes = 18): ")
+        assert ready["faults"][0].startswith("1. check_condition (sense = 3/11/00): ")
         dev = ready["devices"][0]
         assert ctl("read", dev, "--length", "4K", "-o", str(tmp_path / "good")).status == 0
         assert ctl("read", dev, "--offset", "4K", "--length", "4K", "-o", str(tmp_path / "bad")).status == errno.EIO

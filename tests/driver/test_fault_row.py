@@ -97,6 +97,13 @@ def test_sense_may_be_short(behind: Behind, bytes_: int, sense: tuple[int, int, 
     assert (found and (found.key, found.asc, found.ascq)) == sense
 
 
+def test_sense_in_another_format(behind: Behind) -> None:
+    dev = behind(fault("check_condition", sense="72 07 27 07 00 00 00 00", once=True))
+    with swd.open(dev, "r+b") as disk, pytest.raises(ScsiError) as caught:
+        disk.pwrite(DATA, 0)
+    assert caught.value.errno == errno.ENOSPC
+
+
 def test_errors_by_sense_are_those_of_a_real_unit(behind: Behind) -> None:
     with swd.open(behind(fault("check_condition", sense="7/27/07", command="WRITE")), "r+b") as disk:
         with pytest.raises(ScsiError) as caught:

@@ -210,6 +210,35 @@ def test_a_refused_task_management_function_leads_to_the_next_step() -> None:
         assert server.statistics["faults"] == {"no_answer": 1, "task_management_response": 1}
 
 
+SENSES = {  # what a plan says, what comes
+    "3/11/00": "70 00 03 00 00 00 00 0a 00 00 00 00 11 00 00 00 00 00",
+    "F/ff/FF": "70 00 0f 00 00 00 00 0a 00 00 00 00 ff ff 00 00 00 00",
+    "72 03 11 00 00 00 00 00": "72 03 11 00 00 00 00 00",  # descriptors
+    "f1000400000010 0a 00000000 44 00 00 000000": "f1 00 04 00 00 00 10 0a 00 00 00 00 44 00 00 00 00 00",  # deferred
+    "73": "73",
+    "7f" * 252: " ".join(["7f"] * 252),
+}
+
+
+@pytest.mark.parametrize("said", SENSES, ids=lambda said: said[:8])
+def test_any_sense_data(said: str) -> None:
+    """As it is on the wire; swd makes an error of it, whatever it is."""
+    with serving() as server, RawInitiator(server.portal) as raw, closing(opened(server)) as disk:
+        raw.login(NAME)
+        raw.ready()
+        server.set_plan(Plan([Fault("check_condition", sense=said, count=2)]))
+        raw.command(read_10(0, 1), expect=512)
+        answer = raw.receive()
+        assert isinstance(answer.header, pdu.ScsiResponse)
+        assert answer.header.status == 2
+        assert answer.data[2:].hex(" ") == SENSES[said]
+        assert int.from_bytes(answer.data[:2], "big") == len(answer.data) - 2
+        with pytest.raises(SwdError) as caught:
+            disk.pread(PIECE, 0)
+        assert caught.value.errno in (errno.EIO, errno.EOPNOTSUPP)
+        work(disk)
+
+
 @pytest.mark.parametrize("function", [1, 2, 5, 6], ids=["abort task", "abort task set", "lun reset", "target reset"])
 def test_a_command_that_is_late_can_be_ended_and_is_not_answered_then(function: int) -> None:
     with serving() as server, RawInitiator(server.portal) as raw:

@@ -61,7 +61,7 @@ def test_it_says_what_it_will_do() -> None:
         "1. reset: on DATA_IN or R2T, connection 2-, the 3rd time -- the connection is reset (RST) instead of the PDU"
     )
     assert second == (
-        "2. check_condition (sense = 3/11/00, bytes = 18): on SCSI_COMMAND, of READ, block 100-199, LUN 1, "
+        "2. check_condition (sense = 3/11/00): on SCSI_COMMAND, of READ, block 100-199, LUN 1, "
         "every 5th time, 2 times at most -- the command ends with CHECK CONDITION and this sense"
     )
 
@@ -98,6 +98,8 @@ def test_every_kind_has_an_example_that_works_words_for_people_and_a_function(na
         ('[[fault]]\ndo = "drop"\n[[fault]]\ndo = "delay"', 4, "delay needs seconds"),
         ('[[fault]]\ndo = "wrong_data_sn"\npdu = "R2T"', 3, "cannot strike R2T, only DATA_IN"),
         ('[[fault]]\ndo = "check_condition"\nsense = "3/11"', 3, 'sense as "KEY/ASC/ASCQ"'),
+        ('[[fault]]\ndo = "check_condition"\nsense = ""', 3, "or 1 to 252 bytes of it"),
+        (f'[[fault]]\ndo = "check_condition"\nsense = "{"00" * 253}"', 3, "or 1 to 252 bytes of it"),
         ('[[fault]]\ndo = "wrong_field"\npdu = "R2T"\nfield = "data_sn"\nvalue = 1', 4, "R2T has no field 'data_sn'"),
         ('[[fault]]\ndo = "wrong_field"\nfield = "itt"\nvalue = 1', 2, "wrong_field needs pdu"),
         ('[[fault]]\ndo = "drop"\nnth = 1\nevery = 2', 2, "contradict"),

@@ -179,8 +179,7 @@ def _status(code: int) -> Callable[[bytes, Fault], SwdError]:
 
 
 def _check_condition(command: bytes, fault: Fault) -> SwdError:
-    key, asc, ascq = fault.settings["sense"]
-    raw = bytes([0x70, 0, key, 0, 0, 0, 0, 10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0])[: fault.settings["bytes"]]
+    raw = fault.settings["sense"].raw[: fault.settings["bytes"]]
     return policy.error_for(ScsiResult(_CHECK_CONDITION, b"", parse_sense(raw), 0), command)
 
 

@@ -181,8 +181,11 @@ _TABLE: Final = (
         "Retries what is worth it (unit attentions, 2/04/01, B/..), reports the rest with its sense.",
         'sense = "3/11/00", lba = "100-199"',
         (
-            Param("sense", words.sense, REQUIRED, "key, ASC and ASCQ"),
-            Param("bytes", lambda value: words.whole(value, 0, 18), 18, "of sense data that come; fewer: short sense"),
+            Param("sense", words.sense, REQUIRED, "key, ASC and ASCQ; or all of its bytes in hexadecimal, in any format"),
+            Param(
+                "bytes", lambda value: words.whole(value, 0, words.MOST_SENSE), None,
+                "a limit for the bytes of it that come: short sense",
+            ),
         ), block=True,
     ),
     Kind("unit_attention", "request", _COMMAND, "a unit attention is established for every initiator",

@@ -15,7 +15,7 @@ from swd.proto import pdu
 from swd.proto.pdu import Opcode
 from swd.target.faults.plan import Fault
 from swd.target.framing import Frame
-from swd.target.scsi.reply import BUSY, CHECK_CONDITION, GOOD, TASK_SET_FULL, Outcome, Reply, WantData, fixed_sense
+from swd.target.scsi.reply import BUSY, CHECK_CONDITION, GOOD, TASK_SET_FULL, Outcome, Reply, WantData
 
 if TYPE_CHECKING:
     from swd.target.faults.session import PlannedNormal
@@ -43,7 +43,7 @@ def _any_status(session: PlannedNormal, frame: Frame, fault: Fault) -> bool:
 
 
 def _check_condition(session: PlannedNormal, frame: Frame, fault: Fault) -> bool:
-    sense = fixed_sense(*fault.settings["sense"])[: fault.settings["bytes"]]
+    sense = fault.settings["sense"].raw[: fault.settings["bytes"]]
     session.answer(frame, Reply(CHECK_CONDITION, b"", sense))
     return True
 

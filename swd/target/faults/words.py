@@ -13,8 +13,10 @@ from typing import Final, NamedTuple
 from swd.errors import InvalidArgument
 from swd.proto import lun
 from swd.proto.pdu import Opcode
+from swd.target.scsi.reply import fixed_sense
 
 MOST: Final = (1 << 64) - 1
+MOST_SENSE: Final = 252  # bytes (SPC-4 4.5.1)
 
 # Commands by the words of a plan; an int is an operation code.
 COMMANDS: Final[Mapping[str, tuple[int, ...]]] = {
@@ -78,15 +80,14 @@ class Range(NamedTuple):
         return f"{self.low}-{'' if self.high is None else self.high}"
 
 
-class SenseCode(NamedTuple):
-    """Sense key, additional sense code and its qualifier."""
+class SenseData(NamedTuple):
+    """Sense data as they come, and the words for people."""
 
-    key: int
-    asc: int
-    ascq: int
+    raw: bytes
+    said: str
 
     def __str__(self) -> str:
-        return f"{self.key:X}/{self.asc:02X}/{self.ascq:02X}"
+        return self.said
 
 
 def whole(value: object, low: int = 0, high: int = MOST) -> int:
@@ -175,16 +176,20 @@ def span(value: object) -> Range:
     return found
 
 
-def sense(value: object) -> SenseCode:
-    """ "3/11/00": key, ASC and ASCQ in hexadecimal."""
-    parts = value.split("/") if isinstance(value, str) else []
+def sense(value: object) -> SenseData:
+    """ "3/11/00": key, ASC and ASCQ in hexadecimal. Or all of the sense data: "72 03 11 00 00 00 00 00"."""
+    text = value if isinstance(value, str) else ""
     try:
-        key, asc, ascq = (int(part, 16) for part in parts)
+        if "/" not in text:
+            raw = bytes.fromhex(text)
+            if 1 <= len(raw) <= MOST_SENSE:
+                return SenseData(raw, raw.hex(" "))
+        key, asc, ascq = (int(part, 16) for part in text.split("/"))
+        if 0 <= key <= 15 and 0 <= asc <= 255 and 0 <= ascq <= 255:
+            return SenseData(fixed_sense(key, asc, ascq), f"{key:X}/{asc:02X}/{ascq:02X}")
     except ValueError:
-        key = asc = ascq = -1
-    if not (0 <= key <= 15 and 0 <= asc <= 255 and 0 <= ascq <= 255):
-        raise ValueError('sense as "KEY/ASC/ASCQ" in hexadecimal, such as "3/11/00"')
-    return SenseCode(key, asc, ascq)
+        pass
+    raise ValueError(f'sense as "KEY/ASC/ASCQ" in hexadecimal, such as "3/11/00", or 1 to {MOST_SENSE} bytes of it')
 
 
 def pdus(value: object) -> frozenset[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -216,6 +217,33 @@ def test_chap(algorithm: str, mutual: bool) -> None:
     last = peer.step(OPERATIONAL, 1, 3)
     assert last.agreed is not None
     assert last.agreed.auth == ("chap-mutual" if mutual else "chap")
+
+
+@pytest.mark.parametrize("offer", ["", "56", "5 ", "05", "4", ",", "A"])
+def test_no_algorithm_that_there_is(offer: str) -> None:
+    """The first digit alone is no algorithm."""
+    peer = Peer(TargetConfig(NAME, chap=SECRETS))
+    peer.step([*WHO, ("AuthMethod", "CHAP")], 0, None)
+    assert peer.status([("CHAP_A", offer)], 0, None) == 0x0201
+
+
+@pytest.mark.parametrize("name", ["0x75736572", "0X75736572", "0b dXNlcg==", "0Busers"])
+def test_a_name_that_looks_like_a_number_is_a_name(name: str) -> None:
+    secrets = Chap(name, SECRETS.secret.decode())
+    response = base64.b64encode(bytes.fromhex(proof("7", 9, secrets.secret, CHALLENGE)[2:])).decode()
+    for said, status in ((name, 0), ("user", 0x0201)):
+        peer = Peer(TargetConfig(NAME, chap=secrets))
+        assert challenged(peer)["CHAP_A"] in HASHES
+        peer = Peer(TargetConfig(NAME, chap=secrets))
+        challenged(peer, "7")
+        assert peer.status([("CHAP_N", said), ("CHAP_R", "0b" + response)], 0, 1) == status
+
+
+@pytest.mark.parametrize("response", ["0x" + "00" * 1025, "0b" + "A" * 1400, "0x", "0b", "", "0b" + "A" * 43])
+def test_a_response_that_is_none(response: str) -> None:
+    peer = Peer(TargetConfig(NAME, chap=SECRETS))
+    challenged(peer, "7")
+    assert peer.status([("CHAP_N", "user"), ("CHAP_R", response)], 0, 1) >> 8 == 2
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ _TABLE: Final = (
         "Retries what is worth it (unit attentions, 2/04/01, B/..), reports the rest with its sense.",
         'sense = "3/11/00", lba = "100-199"',
         (
-            Param("sense", words.sense, REQUIRED, "key, ASC and ASCQ; or all of its bytes in hexadecimal, in any format"),
+            Param("sense", words.sense, REQUIRED, "key, ASC and ASCQ; or all of its bytes in hexadecimal, in any form"),
             Param(
                 "bytes", lambda value: words.whole(value, 0, words.MOST_SENSE), None,
                 "a limit for the bytes of it that come: short sense",

@@ -22,12 +22,12 @@ from target_server.raw_initiator import RawInitiator
 
 import swd
 from swd.errors import NoSuchDevice, SwdError
-from swd.proto import pdu
+from swd.proto import keys, pdu
 from swd.target import Lun, RamMedium, TargetConfig, TargetServer
 from swd.target.connection import Connection
 from swd.values import RESERVED_TAG
 
-KEYS = ("InitiatorName", "TargetName", "AuthMethod", "CHAP_N", "MaxBurstLength", "SendTargets", "X-org.example.x")
+KEYS = (*keys.BY_NAME, "X-org.example.x")  # each that there is, and one that there is not
 GARBAGE = b"\xa7g" * (MIB // 2)
 SEGMENT = 8192
 

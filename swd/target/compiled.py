@@ -20,6 +20,7 @@ from swd.target.scsi.unit import LogicalUnit
 from swd.target.session import Session
 from swd.target.tasks import data_phase_error, incorrect_amount
 
+_Grant = tuple[int, Flat, int, int, int, bool, bool]
 _SENSES = (incorrect_amount().reply.sense, data_phase_error().reply.sense)
 
 
@@ -59,6 +60,8 @@ class CompiledPath:
         )  # fmt: skip
         self._path.position = session.position
         self._path.held = session.window.holds
+        self._granted: dict[int, _Grant | None] = {}  # by LUN field, as it was when the gate had passed `_seen`
+        self._seen = -1
         outbox.divert(self._path)
         session.tasks.join(self._path)
         session.relieve = self._relieve
@@ -112,13 +115,31 @@ class CompiledPath:
             path.position = session.position
             path.held = session.window.holds
         if frame.opcode == Opcode.SCSI_COMMAND:
-            self._admit()  # an attention may have been taken
+            self._look_again(int.from_bytes(frame.bhs[8:16], "big"))
+
+    def _look_again(self, lun: int) -> None:
+        """A command of the session may have taken an attention of its unit; whatever else changes touches the gate.
+
+        A target may have thousands of units: they are not asked, all of them, after each command to one.
+        """
+        if self._seen != self._scsi.gate.passed:
+            self._admit()
+        elif lun in self._granted and (grant := self._grant(lun)) != self._granted[lun]:
+            self._granted[lun] = grant
+            self._tell()
 
     def _admit(self) -> None:
-        seen = self._scsi.gate.passed
-        units = []
-        for lun, unit in self._scsi.units.items():
-            allowed = access(self._session, unit)
-            if allowed is not None:
-                units.append((lun, allowed.memory, unit.blocks, unit.block_size, unit.max_transfer, *allowed[1:]))
-        self._path.admit(seen, units)
+        self._seen = self._scsi.gate.passed
+        self._granted = {lun: self._grant(lun) for lun in self._scsi.units}
+        self._tell()
+
+    def _tell(self) -> None:
+        self._path.admit(self._seen, [grant for grant in self._granted.values() if grant is not None])
+
+    def _grant(self, lun: int) -> _Grant | None:
+        """A unit as `TargetPath.admit` wants it."""
+        unit = self._scsi.units[lun]
+        allowed = access(self._session, unit)
+        if allowed is None:
+            return None
+        return (lun, allowed.memory, unit.blocks, unit.block_size, unit.max_transfer, *allowed[1:])

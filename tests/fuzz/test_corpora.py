@@ -87,7 +87,6 @@ def another() -> Callable[[int, int], bytes]:
         ("fault-plans", plans.Plan, "parse", lambda text: None),
         ("fault-plans", plans.Injector, "due", raising(ValueError())),
         ("reads", reads, "contents", another()),
-        ("reads", reads.Pump, "stream", raising(IndexError())),
         ("target-framing", target, "parsed", lambda stream, sizes, digests: sizes),
         ("target-path", twins.CompiledPath, "serve", lambda self: None),
         ("target-session", target.NormalSession, "receive", raising(AttributeError())),

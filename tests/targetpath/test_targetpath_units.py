@@ -11,7 +11,7 @@ import pytest
 from target_server.raw_initiator import OPERATIONAL, RawInitiator, read_10, sixteen, write_10
 
 from swd.proto import pdu
-from swd.target import Lun, RamMedium, TargetConfig, TargetServer
+from swd.target import Lun, RamMedium, TargetConfig, TargetServer, compiled
 from swd.target.faults import Plan
 
 NAME = "iqn.2026-01.org.example:units"
@@ -64,6 +64,27 @@ def test_what_is_written_is_read(server: TargetServer, first: RawInitiator, seco
     assert write(first, 7, BLOCK) == (0, None)
     assert second.run(read_10(7, 1), expect=512).data == BLOCK
     assert compiled_answers(server) == before + 2
+
+
+def test_a_command_to_one_of_many_units_asks_about_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among a thousand; and its attention, once taken, is no longer in the way of the compiled path."""
+    asked = []
+    real = compiled.access
+    monkeypatch.setattr(compiled, "access", lambda session, unit: (asked.append(unit), real(session, unit))[1])
+    medium = RamMedium(SIZE)
+    many = {number: Lun(medium, serial=f"{number}") for number in range(1000)}
+    with TargetServer([TargetConfig(NAME, many)]) as server, RawInitiator(server.portal) as raw:
+        raw.login(NAME)
+        raw.ready(7)
+        asked.clear()
+        raw.ready(200)
+        for _ in range(5):
+            assert raw.run(bytes([0x12, 0, 0, 0, 36, 0]), lun=200, expect=36).status == 0
+        assert len(asked) == 6
+        before = compiled_answers(server)
+        assert raw.run(read_10(0, 1), lun=200, expect=512).status == 0
+        assert compiled_answers(server) == before + 1
+        assert raw.run(read_10(0, 1), lun=201, expect=512).sense == (6, 0x29, 0)
 
 
 def test_switches_hold_for_the_next_command(disk: Lun, first: RawInitiator) -> None:

@@ -30,8 +30,8 @@ class UnitState:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.registry = Registry()
-        self.write_protected = False  # SWP of the control mode page
-        self.write_cache = True  # WCE of the caching mode page
+        self.write_protected: bool = False  # SWP of the control mode page
+        self.write_cache: bool = True  # WCE of the caching mode page
         self.present = True  # a medium is there; removable units only
         self.prevented: set[NexusId] = set()  # who forbids its removal
         self.sanitizing: float | None = None  # how much is done, 0..1, while SANITIZE runs

@@ -127,7 +127,10 @@ def parts() -> list[list[str]]:
 
 
 def chosen(arguments: list[str]) -> list[list[str]]:
-    """Arguments of pytest, a run each."""
+    """Arguments of pytest, a run each. What is not there is said before anything is built."""
+    for name in arguments:
+        if name.startswith("tests/") and not (ROOT / name.split("::")[0]).exists():
+            sys.exit(f"sanitize: there is no {name}")
     wanted = {str(ROOT / name) for name in arguments}
     folders = [part for part in parts() if not wanted or part[0] in wanted]
     return folders if len(folders) >= len(wanted) else [arguments]
@@ -147,6 +150,7 @@ def main() -> int:
     began = time.monotonic()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what nohup begins ignores this; tests send both
+    runs = chosen(sys.argv[1:])
     WORK.mkdir(parents=True, exist_ok=True)
     python = interpreter()
     install(python)
@@ -157,7 +161,7 @@ def main() -> int:
         (WORK / "path" / "tests").symlink_to(ROOT / "tests")
     env = environment()
     status = 0
-    for words in chosen(sys.argv[1:]):
+    for words in runs:
         status = suite(python, words, env) or status
     for name, why in LEFT_OUT.items():
         print(f"sanitize: left out: {name}: {why}")

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+from support.pace import SLOWER
 from target.disk import BLOCK, READ, WRITE, Disk, Part
 from target.script import TARGET, Connection, Peer
 
 import swd
 from swd.errors import SwdError
 
-BOUND = 5.0  # seconds that any case may take
+BOUND = 5.0 * SLOWER  # seconds that any case may take
 PATIENCE = {"login_timeout": 2.0, "timeout": 2.0, "replacement_timeout": 0.0}  # a loss is final
 CANARY = b"\xc5" * 4096
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
+import mmap
 import os
 import select
 import socket
@@ -42,6 +43,7 @@ _log = logging.getLogger("swd.target")
 _MAX_SPIN = 1000
 _MAX_TSIH = 65535
 _SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # what accept(2) may lack
+_ROOM = 16 << 20  # bytes of address space: a stack, and what Python needs to begin on it
 _BREATH = 100  # milliseconds until the next try to accept where something lacks: the peer waits in the backlog
 
 
@@ -296,6 +298,8 @@ class TargetServer:
         with self._lock:
             self._connections[connection] = thread
         try:
+            # `start` waits for ever for a thread that dies of want of memory before it can say that it lives.
+            mmap.mmap(-1, _ROOM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
             thread.start()
-        except (RuntimeError, MemoryError):  # no room for another thread
+        except (RuntimeError, MemoryError, OSError):  # no room for another thread
             connection.leave()

@@ -150,6 +150,33 @@ def test_no_descriptor_is_left_to_accept_with() -> None:
     assert not any("Traceback" in line for line in target.lines)
 
 
+def test_without_memory_nobody_new_is_taken_and_the_others_go_on() -> None:
+    """A thread that dies of it before it says that it lives would have been waited for, for ever."""
+    ends = set()
+    with serving("--lun", "mem://64M") as target, swd.open(target.url(), "r+b") as disk:
+        pid = target.process.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_AS)
+        # Below nothing there is none for anything, but for the stack of a thread that has ended.
+        for spare in (-16 * MIB, 0, 256 << 10, 1 * MIB, 4 * MIB, 9 * MIB, 17 * MIB, 64 * MIB):
+            used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.prlimit(pid, resource.RLIMIT_AS, (used + spare, before[1]))
+            for _ in range(3):
+                try:
+                    swd.open(target.url(), login_timeout=5).close()
+                except SwdError as error:
+                    ends.add(error.errno)
+                else:
+                    ends.add(0)
+            disk.pwrite(bytes([spare >> 18 & 255]) * 512, 0)
+            assert disk.pread(512, 0) == bytes([spare >> 18 & 255]) * 512
+            resource.prlimit(pid, resource.RLIMIT_AS, before)
+            with swd.open(target.url(), login_timeout=5) as other:
+                assert other.pread(512, 0) == bytes([spare >> 18 & 255]) * 512
+        lines = list(target.process.lines)
+    assert ends == {0, errno.ENXIO}
+    assert len(lines) == 1, lines
+
+
 @pytest.mark.parametrize("lack", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])
 def test_a_connection_that_there_is_no_room_for(lack: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is closed; the others go on, and the next is taken."""

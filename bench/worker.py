@@ -26,9 +26,13 @@ from targets import LUN_SIZE, pattern
 import swd
 
 CHECKED = 64  # one in so many is compared
-BATCH_BYTES = 2 << 20  # where the data goes: as in the peers, queue depth times size, or this if it is more
+# Peers go on for a whole turn without a pause. Between two calls of ours results are compared, and the target's CPU
+# falls asleep: so a call is long, as far as its memory allows.
+READ_BYTES = 2 << 20  # where the data goes: as in the peers, queue depth times size, or this if it is more
+WRITE_BYTES = 8 << 20  # where it comes from
 BATCH_IOS = 2048
-STREAM_BYTES = 128 << 20  # in one stream
+STREAM_BYTES = 128 << 20  # in one stream, whose memory is used again
+STREAM_IOS = 8192
 
 
 def cpu_of(pid: int) -> float:
@@ -100,7 +104,7 @@ def sync(disk: swd.Disk, order: Order) -> None:
 
 
 def batch(disk: swd.Disk, order: Order) -> None:
-    count = max(order.depth, min(BATCH_IOS, BATCH_BYTES // order.size))
+    count = max(order.depth, min(BATCH_IOS, (WRITE_BYTES if order.write else READ_BYTES) // order.size))
     space = np.zeros((count, order.size), np.uint8)
     space.fill(1)  # else the first turn pays for the pages of it
     while order.wall < order.seconds:
@@ -120,7 +124,7 @@ def batch(disk: swd.Disk, order: Order) -> None:
 
 def stream(disk: swd.Disk, order: Order) -> None:
     """Every block is looked at once, as in a copy or a hash; one in 64 is kept, within the time, and compared after."""
-    count = max(4 * order.depth, min(BATCH_IOS, STREAM_BYTES // order.size))
+    count = max(4 * order.depth, min(STREAM_IOS, STREAM_BYTES // order.size))
     while order.wall < order.seconds:
         places, kept = order.offsets(count), {}
         order.timed(partial(_look_at_all, disk, order, array.array("q", places), kept), count)

@@ -31,7 +31,7 @@ CHECKED = 64  # one in so many is compared
 READ_BYTES = 2 << 20  # where the data goes: as in the peers, queue depth times size, or this if it is more
 WRITE_BYTES = 8 << 20  # where it comes from
 BATCH_IOS = 2048
-STREAM_BYTES = 128 << 20  # in one stream, whose memory is used again
+STREAM_BYTES = 512 << 20  # in one stream, whose memory is used again
 STREAM_IOS = 8192
 
 
@@ -104,7 +104,7 @@ def sync(disk: swd.Disk, order: Order) -> None:
 
 
 def batch(disk: swd.Disk, order: Order) -> None:
-    count = max(order.depth, min(BATCH_IOS, (WRITE_BYTES if order.write else READ_BYTES) // order.size))
+    count = max(4 * order.depth, min(BATCH_IOS, (WRITE_BYTES if order.write else READ_BYTES) // order.size))
     space = np.zeros((count, order.size), np.uint8)
     space.fill(1)  # else the first turn pays for the pages of it
     while order.wall < order.seconds:

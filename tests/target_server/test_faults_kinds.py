@@ -210,6 +210,19 @@ def test_a_refused_task_management_function_leads_to_the_next_step() -> None:
         assert server.statistics["faults"] == {"no_answer": 1, "task_management_response": 1}
 
 
+def test_a_disk_that_grows() -> None:
+    """It was smaller than its medium from the first command on; nobody can make it larger than that."""
+    with serving() as server:
+        server.set_plan(Plan([Fault("size_change", blocks=1024, attention=False, nth=1)]))
+        with closing(opened(server)) as disk:
+            assert disk.size == 1024 * 512
+            server.set_plan(Plan([Fault("size_change", blocks=1 << 40, nth=1)]))
+            assert disk.pread(PIECE, 0) == bytes(PIECE)
+            assert disk.size == 4 << 20
+            work(disk)
+        assert server.statistics["faults"] == {"size_change": 2}
+
+
 SENSES = {  # what a plan says, what comes
     "3/11/00": "70 00 03 00 00 00 00 0a 00 00 00 00 11 00 00 00 00 00",
     "F/ff/FF": "70 00 0f 00 00 00 00 0a 00 00 00 00 ff ff 00 00 00 00",

@@ -245,11 +245,11 @@ _TABLE: Final = (
         ),
     ),
     Kind(
-        "size_change", "request", _COMMAND, "from here on the unit has fewer blocks",
+        "size_change", "request", _COMMAND, "from here on the unit has so many blocks",
         "Reads the capacity again after 2A/09 and after a login; a disk that shrank is another disk (ESTALE).",
         "blocks = 100, nth = 30",
         (
-            Param("blocks", words.counting, REQUIRED, "that are left"),
+            Param("blocks", words.counting, REQUIRED, "at most those of its medium; first fewer, then more: it grows"),
             Param("attention", words.boolean, True, "whether 2A/09 tells of it"),
         ),
     ),

@@ -176,7 +176,7 @@ def _identity_change(session: PlannedNormal, frame: Frame, fault: Fault) -> bool
 
 def _size_change(session: PlannedNormal, frame: Frame, fault: Fault) -> bool:
     unit = session.node.scsi.units[_lun(frame)]
-    unit.blocks = min(unit.blocks, fault.settings["blocks"])
+    unit.blocks = min(unit.medium.size // unit.block_size, fault.settings["blocks"])
     if fault.settings["attention"]:
         session.node.scsi.nexuses.establish(_lun(frame), _CAPACITY_CHANGED)
     return False

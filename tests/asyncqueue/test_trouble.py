@@ -47,7 +47,7 @@ def test_an_overdue_read_is_aborted_and_the_session_lives() -> None:
         talk.log_in()
         command, _ = talk.take(Opcode.SCSI_COMMAND)
         talk.overdue()
-        abort, _ = talk.take(Opcode.TASK_MANAGEMENT_REQUEST)
+        abort, _ = talk.take_behind_pings(Opcode.TASK_MANAGEMENT_REQUEST)
         assert (abort.function, abort.referenced_task_tag) == (1, command.itt)
         talk.send(pdu.TaskManagementResponse(itt=abort.itt))
         return talk.serve()

@@ -105,6 +105,8 @@ cdef class Awaited:
         other by a name that it makes a string of. So it is given `done`, a future of asyncio that has ended well.
         """
         callback, context = self.callback, self.context
+        if callback is None:    # one that was woken before has taken it away
+            return 0
         try:
             PyContext_Enter(context)
         except RuntimeError:    # it is entered already, by somebody who waits for us to return

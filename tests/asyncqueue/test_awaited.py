@@ -36,7 +36,7 @@ def by_fours(talk: Talk) -> None:
         while True:
             header, data = talk.read()
             if header.opcode != Opcode.SCSI_COMMAND:
-                talk.answer(header, data)  # type: ignore[arg-type]
+                talk.answer(header, data)
                 continue
             commands.append(header)
             if len(commands) == AT_ONCE:
@@ -185,6 +185,22 @@ def test_several_may_wait_for_one_and_go_away(queue: LoopQueue, loop: Loop) -> N
         assert called[2:] == [("first", futures[0])]
 
     run(loop, main())
+
+
+def test_one_that_is_woken_may_send_another_away(queue: LoopQueue, loop: Loop) -> None:
+    told: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, told_of: told.append(told_of))
+
+    async def main() -> None:
+        futures = begun(queue)
+        unwanted: list[object] = []
+        futures[1].add_done_callback(unwanted.append)
+        futures[0].add_done_callback(lambda _: futures[1].remove_done_callback(unwanted.append))
+        assert await asyncio.gather(*futures[2:]) == [content(2), content(3)]
+        assert unwanted == []
+
+    run(loop, main())
+    assert told == []
 
 
 def test_asyncio_takes_it_for_a_future(queue: LoopQueue, loop: Loop) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from raw_initiator import RawInitiator, open_write, read_10, write_10
+from test_target_changes import Halt
 
 from swd.proto import pdu
 from swd.target import Lun, RamMedium, TargetConfig, TargetServer, normal
@@ -30,19 +31,6 @@ CLEAR_TASK_SET, LUN_RESET, WARM_RESET, COLD_RESET = 4, 5, 6, 7
 REGISTER, RESERVE, PREEMPT_AND_ABORT, WRITE_EXCLUSIVE = 0, 1, 5, 1
 
 Function = Callable[[RawInitiator], int]
-
-
-class Halt:
-    """Armed, it stops the one that comes by next until `go`."""
-
-    def __init__(self) -> None:
-        self.armed, self.there, self.go = False, threading.Event(), threading.Event()
-
-    def __call__(self) -> None:
-        if self.armed:
-            self.armed = False
-            self.there.set()
-            assert self.go.wait(10)
 
 
 class Store(RamMedium):

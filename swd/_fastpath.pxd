@@ -50,7 +50,10 @@ cdef struct Batch:
     bint write
     uint8_t lun[8]
     const int64_t *lbas
-    uint8_t *buffer
+    uint8_t *place              # of the next I/O's data,
+    uint8_t *row                # in a row of `columns` places that lie a `step` apart; the next row a `row_step`
+    int64_t column, columns
+    Py_ssize_t step, row_step
     int64_t count, next
     uint32_t blocks, size       # of one I/O: blocks, bytes
     int queue_depth

@@ -26,7 +26,7 @@ over a `_Core`.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -164,8 +164,9 @@ cdef class Pump(_Links):
     ):
         """Many I/Os of `blocks` blocks each, `queue_depth` of them open at once, in one call without Python in between.
 
-        `lbas` is a C-contiguous int64 buffer of n starting blocks; I/O i uses the i-th n-th of `buffer`. Returns a
-        list of (i, Completion) of those that did not end plainly GOOD. Raises as `command`; all buffers are free then.
+        `lbas` is a C-contiguous int64 buffer of n starting blocks; I/O i uses the i-th n-th of `buffer`, whose parts
+        may lie apart if it is written (`swd.strided`). Returns a list of (i, Completion) of those that did not end
+        plainly GOOD. Raises as `command`; all buffers are free then.
         """
         cdef const int64_t[::1] starts = lbas
         cdef Py_buffer view
@@ -176,17 +177,14 @@ cdef class Pump(_Links):
             raise InvalidArgument("queue_depth is at least 1")
         check(self)
         memset(&batch, 0, sizeof(Batch))
-        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE if write else PyBUF_WRITABLE)
+        PyObject_GetBuffer(buffer, &view, PyBUF_STRIDES if write else PyBUF_WRITABLE)
         try:
-            if view.len % starts.shape[0] or view.len // starts.shape[0] > 0xFFFFFFFF or view.len == 0:
-                raise InvalidArgument(f"{view.len} bytes cannot be shared by {starts.shape[0]} I/Os")
             batch.write = write
             put64(batch.lun, lun)
             batch.lbas = &starts[0]
-            batch.buffer = <uint8_t *>view.buf
             batch.count = starts.shape[0]
+            lay_out(&batch, &view)
             batch.blocks = blocks
-            batch.size = <uint32_t>(view.len // starts.shape[0])
             batch.queue_depth = min(queue_depth, self.engine.slots)
             batch.timeout = timeout
             return pump_batch(self, &batch)

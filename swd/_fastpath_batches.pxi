@@ -3,6 +3,7 @@
 bring. A part of `_fastpath.pyx`.
 """
 
+from cpython.buffer cimport PyBuffer_IsContiguous
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from swd._engine cimport (
@@ -17,7 +18,7 @@ from swd._engine cimport (
 from swd._sys cimport pthread_mutex_lock, pthread_mutex_unlock, swd_now
 from swd._task cimport ACTIVE, DONE, FREE, MAX_SLOTS, Task
 
-from swd.errors import DeadlineExceeded
+from swd.errors import DeadlineExceeded, InvalidArgument
 
 cdef enum:
     MOST_LOW_WATER = 1 << 16    # half of the engine's ring
@@ -46,21 +47,45 @@ cdef void harvest(_Core self, Waiter *me, Batch *batch) noexcept nogil:
 
 cdef void refill(_Core self, Waiter *me, Batch *batch, double now) noexcept nogil:
     cdef uint8_t cdb[16]
-    cdef uint8_t *place
     cdef Task *task
     while batch.next < batch.count and me.pending < batch.queue_depth:
         read_or_write(cdb, batch.write, <uint64_t>batch.lbas[batch.next], batch.blocks)
-        place = batch.buffer + batch.next * batch.size
         if batch.write:
-            task = start(self.engine, batch.lun, cdb, place, batch.size, NULL, 0, batch.timeout, now)
+            task = start(self.engine, batch.lun, cdb, batch.place, batch.size, NULL, 0, batch.timeout, now)
         else:
-            task = start(self.engine, batch.lun, cdb, NULL, 0, place, batch.size, batch.timeout, now)
+            task = start(self.engine, batch.lun, cdb, NULL, 0, batch.place, batch.size, batch.timeout, now)
         if task == NULL:
             return
         task.waiter = me
         task.tag = batch.next
         batch.next += 1
         me.pending += 1
+        step_on(batch)
+
+
+cdef void step_on(Batch *batch) noexcept nogil:
+    """To the place of the next I/O's data."""
+    batch.place += batch.step
+    batch.column += 1
+    if batch.column == batch.columns:
+        batch.column = 0
+        batch.row += batch.row_step
+        batch.place = batch.row
+
+
+cdef int lay_out(Batch *batch, Py_buffer *view) except -1:
+    """Finds the equal parts of a buffer that is in one piece, or has the shape (outer, inner, bytes of a part)."""
+    if view.len % batch.count or view.len // batch.count > 0xFFFFFFFF or view.len == 0:
+        raise InvalidArgument(f"{view.len} bytes cannot be shared by {batch.count} I/Os")
+    batch.size = <uint32_t>(view.len // batch.count)
+    batch.place = batch.row = <uint8_t *>view.buf
+    if PyBuffer_IsContiguous(view, b"C"):
+        batch.columns, batch.step = batch.count, batch.size
+        return 0
+    if view.ndim != 3 or view.itemsize != 1 or view.strides[2] != 1 or view.shape[0] * view.shape[1] != batch.count:
+        raise InvalidArgument(f"the rows of {batch.count} writes have three dimensions: outer, inner, and bytes of one")
+    batch.columns, batch.step, batch.row_step = view.shape[1], view.strides[1], view.strides[0]
+    return 0
 
 
 cdef void set_marks(_Core self, Waiter *me, bint write, uint32_t size) noexcept nogil:

@@ -18,6 +18,7 @@ from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from swd import strided
 from swd._fastpath import Stream
 from swd._straight import StraightReads
 from swd.errors import BadDescriptor, CacheLost, InvalidArgument, MediumError, Unsupported
@@ -248,8 +249,10 @@ class Disk(StraightReads):
         return found
 
     def write_many(self, offsets: Buffer, data: Buffer, *, queue_depth: int = QUEUE_DEPTH, errors: Any = None) -> None:
-        """Write equal parts of `data`, a contiguous buffer, at each of `offsets`; `errors` as in `read_many`.
+        """Write equal parts of `data` at each of `offsets`; `errors` as in `read_many`.
 
+        `data` is a buffer, or an array whose rows may lie apart or be the same: np.broadcast_to(block, (1000, 4096))
+        writes one block to a thousand places out of 4 KiB of memory. `sessions=N` and volumes make one piece of such.
         In which order ranges that overlap are written is not defined. One past the end fails with ENOSPC.
         """
         self._require_writable()
@@ -260,7 +263,7 @@ class Disk(StraightReads):
         size, rest = divmod(view.nbytes, len(starts) or 1)
         if rest or (size and not len(starts)):
             raise InvalidArgument(f"{view.nbytes} bytes of data are not {len(starts)} equal parts")
-        many = Many(True, starts, size, view.cast("B") if size else view)
+        many = Many(True, starts, size, strided.rows(view, len(starts)) if size else view)
         before = self.unit.cache_losses
         try:
             run_many(self.unit, many, self._write_whole, queue_depth=index(queue_depth), errors=errors)

@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from swd import strided
 from swd.errors import BatchError, InvalidArgument, SwdError
 from swd.scsi.rangelock import RangeLock
 
@@ -37,7 +38,8 @@ class BlockUnit(Protocol):
 
     All methods raise SwdError and may be called from many threads; taking `lock` is the caller's business. `batch`: I/O
     i starts at lbas[i] (a C-contiguous int64 buffer) and uses the i-th of len(lbas) equal parts of `buffer`, which are
-    at most `max_transfer` bytes; it returns those that failed, after all have ended, or raises if none is known good.
+    at most `max_transfer` bytes, and of a write may be rows apart (`swd.strided`); it returns those that failed,
+    after all have ended, or raises if none is known good.
     """
 
     block_size: int
@@ -103,7 +105,7 @@ def transfer(unit: BlockUnit, write: bool, lba: int, view: memoryview, *, queue_
 
 
 class Many(NamedTuple):
-    """An array of equal I/Os: byte offsets, bytes of each, and one buffer with room for all."""
+    """An array of equal I/Os: byte offsets, bytes of each, and one buffer with room for all (`swd.strided`)."""
 
     write: bool
     offsets: Int64Array
@@ -189,9 +191,10 @@ def _as_batch(unit: BlockUnit, many: Many, queue_depth: int) -> list[tuple[int, 
 
 def _one_by_one(many: Many, one: Callable[[int, memoryview], None]) -> list[tuple[int, SwdError]]:
     failures = []
-    for index, offset in enumerate(many.offsets.tolist()):
+    parts = strided.each(many.view, len(many.offsets))
+    for index, (offset, part) in enumerate(zip(many.offsets.tolist(), parts, strict=True)):
         try:
-            one(offset, many.view[index * many.size : (index + 1) * many.size])
+            one(offset, part)
         except SwdError as error:
             failures.append((index, error))
     return failures

@@ -45,7 +45,8 @@ class RamUnit:
 
     def batch(self, write: bool, lbas: Any, buffer: Any, *, queue_depth: int) -> list[tuple[int, SwdError]]:
         assert queue_depth > 0
-        starts, view = memoryview(lbas).cast("B").cast("q"), memoryview(buffer).cast("B")
+        starts, data = memoryview(lbas).cast("B").cast("q"), memoryview(buffer)
+        view = memoryview(data.tobytes()) if write else data.cast("B")
         size, one = len(view) // len(starts), self.write_blocks if write else self.read_blocks
         assert size * len(starts) == len(view)
         before, failures = len(self.log), []

@@ -13,6 +13,7 @@ import itertools
 import threading
 from typing import TYPE_CHECKING
 
+from swd import strided
 from swd.errors import SwdError
 from swd.scsi.runner import Buffer
 
@@ -37,7 +38,7 @@ class Spread:
     def batch(self, write: bool, lbas: Buffer, buffer: Buffer, *, queue_depth: int) -> Failures:
         """As `LogicalUnit.batch`: returns or raises when the last part has ended."""
         starts = memoryview(lbas).cast("B").cast("q")
-        view = memoryview(buffer).cast("B")
+        view = strided.flat(buffer)
         size = len(view) // len(starts)
         shares = _shares(len(starts), min(len(self.units), len(starts) // _LEAST) or 1)
         depth = -(-queue_depth // len(shares))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from swd import strided
 from swd._straight import Straight
 from swd.errors import BadDescriptor, ScsiError, StaleIdentity, SwdError, Unsupported
 from swd.scsi import cdb, policy
@@ -141,8 +142,7 @@ class LogicalUnit:
         starts = memoryview(lbas).cast("B").cast("q")
         if not len(starts):
             return []
-        view = memoryview(buffer).cast("B")
-        size = len(view) // len(starts)
+        size = memoryview(buffer).nbytes // len(starts)
         odd = self._batch(
             write, self.lun, lbas, size // self.block_size, buffer, queue_depth=queue_depth, timeout=self.timeout
         )
@@ -152,7 +152,7 @@ class LogicalUnit:
                 failures.append((index, result))
                 continue
             try:
-                self.settle(write, starts[index], view[index * size : (index + 1) * size], result)
+                self.settle(write, starts[index], strided.nth(buffer, index, len(starts)), result)
             except SwdError as error:
                 failures.append((index, error))
         return failures

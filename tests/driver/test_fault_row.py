@@ -134,7 +134,7 @@ def test_lies(behind: Behind) -> None:
 def test_batches(behind: Behind) -> None:
     with swd.open(behind(fault("reset", lba="16-23") + fault("lost_write", lba=32)), "r+b") as disk:
         offsets, errors = np.arange(8, dtype=np.int64) * 4096, np.zeros(8, np.int32)
-        disk.write_many(offsets, np.frombuffer(DATA * 8, np.uint8).reshape(8, 4096), errors=errors)
+        disk.write_many(offsets, np.broadcast_to(np.frombuffer(DATA, np.uint8), (8, 4096)), errors=errors)
         assert errors.tolist() == [0, 0, errno.EIO, 0, 0, 0, 0, 0]
         disk.unit.injector.replace(type(disk.unit.injector.plan)())  # type: ignore[attr-defined]
         back = disk.read_many(offsets, 4096)

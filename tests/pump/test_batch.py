@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
 from pump_peer import BLOCK, CANARY, PATIENCE, TEST_UNIT_READY, Peer, Played, connected, content
 
@@ -44,6 +45,20 @@ def test_a_long_batch_makes_as_many_python_calls_as_a_short_one() -> None:
         python_calls(pump, 100)
         assert python_calls(pump, 1000) == python_calls(pump, 10_000) <= 5
         assert pump.statistics()["open_tasks"] == 0
+
+
+def test_rows_that_are_not_what_they_should_be() -> None:
+    """Nothing is sent: the pump knows two strides, the bytes of a part in one piece, and as many parts as I/Os."""
+    block = np.zeros((4, 2 * BLOCK), np.uint8)
+    with connected(Peer.serve) as (pump, peer):
+        for rows in (block[:, :BLOCK], block.reshape(4, 1, -1)[:, :, ::2], block.reshape(2, 2, -1)[:, :1, :BLOCK]):
+            with pytest.raises(InvalidArgument):
+                pump.batch(True, 0, lbas(*range(4)), 1, rows)
+        with pytest.raises(InvalidArgument):
+            pump.batch(True, 0, lbas(*range(4)), 1, np.zeros((4, 1, BLOCK), np.uint16)[:, :, : BLOCK // 2])
+        with pytest.raises((BufferError, ValueError)):
+            pump.batch(False, 0, lbas(*range(4)), 1, block.reshape(4, 1, -1)[:, :, :BLOCK])
+        assert peer.disk == {}
 
 
 @pytest.mark.parametrize("queue_depth", [1, 2, 32, 1000])

@@ -30,6 +30,7 @@ RANKS = (
     (0, "swd.proto"),
     (0, "swd.messages"),
     (0, "swd.sockets"),
+    (0, "swd.strided"),
     (-1, "swd.values", "swd.errors"),
 )
 HOME = {name: (rank, group) for rank, *group in RANKS for name in group}

@@ -79,9 +79,10 @@ def test_writes_land_in_their_place_and_nowhere_else(volume: Volume, case: str, 
             disk.pwrite(data, offset)
         model[offset : offset + length] = data
     offsets = [512 * one for one in chance.sample(range(disk.size // 512), 50)]
-    disk.write_many(offsets, bytes(50 * 512))
+    block = chance.randbytes(512)
+    disk.write_many(offsets, np.broadcast_to(np.frombuffer(block, np.uint8), (50, 512)))
     for offset in offsets:
-        model[offset : offset + 512] = bytes(512)
+        model[offset : offset + 512] = block
     disk.discard(offset=0, length=4096)
     model[:4096] = disk.pread(4096, 0)
     assert disk.pread(disk.size, 0) == model

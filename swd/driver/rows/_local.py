@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from swd import strided
 from swd.driver.row import Buffer
 from swd.errors import SwdError
 from swd.scsi.rangelock import RangeLock
@@ -62,13 +63,13 @@ class LocalUnit(ABC):
         """One I/O after the other: a local medium gains nothing from a queue. `lbas`: int64; the failures are
         returned.
         """
-        starts, view = memoryview(lbas).cast("B").cast("q"), memoryview(buffer).cast("B")
-        size = len(view) // len(starts) if len(starts) else 0
+        starts = memoryview(lbas).cast("B").cast("q")
+        parts = strided.each(buffer, len(starts)) if len(starts) else iter(())
         one = self._write if write else self._read
         failures: list[tuple[int, SwdError]] = []
-        for index, lba in enumerate(starts):
+        for index, (lba, part) in enumerate(zip(starts, parts, strict=True)):
             try:
-                one(lba * self.block_size, view[index * size : (index + 1) * size])
+                one(lba * self.block_size, part)
             except SwdError as error:
                 failures.append((index, error))
         return failures

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from swd import strided
 from swd.disk import Disk
 from swd.driver.row import Unit, Wanted
 from swd.driver.rows import _block
@@ -104,15 +105,18 @@ class FaultyUnit:
 
     def batch(self, write: bool, lbas: Buffer, buffer: Buffer, *, queue_depth: int) -> list[tuple[int, SwdError]]:
         """As one batch where no fault strikes, else one I/O after the other."""
-        starts, view = memoryview(lbas).cast("B").cast("q"), memoryview(buffer).cast("B")
-        size = len(view) // len(starts) if len(starts) else 0
+        starts = memoryview(lbas).cast("B").cast("q")
+        if not len(starts):
+            return []
+        size = memoryview(buffer).nbytes // len(starts)
         due = [self._due(write, lba, size) for lba in starts]
         if not any(due):
             return self.unit.batch(write, lbas, buffer, queue_depth=queue_depth)
         one, failures = self._write if write else self._read, []
-        for index, (lba, faults) in enumerate(zip(starts, due, strict=True)):
+        parts = strided.each(buffer, len(starts))
+        for index, (lba, faults, part) in enumerate(zip(starts, due, parts, strict=True)):
             try:
-                one(lba, view[index * size : (index + 1) * size], faults)
+                one(lba, part, faults)
             except SwdError as error:
                 failures.append((index, error))
         return failures

@@ -7,6 +7,7 @@ import errno
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+from swd import strided
 from swd.errors import BatchError, MediumError, SwdError, Unsupported
 from swd.ioqueue import Buffer
 from swd.scsi.rangelock import RangeLock
@@ -58,7 +59,7 @@ class VolumeUnit:
 
     def batch(self, write: bool, lbas: Buffer, buffer: Buffer, *, queue_depth: int) -> list[tuple[int, SwdError]]:
         starts = memoryview(lbas).cast("B").cast("q").tolist()
-        view = memoryview(buffer).cast("B")
+        view = strided.flat(buffer)
         size = len(view) // len(starts) if starts else 0
         if not size:
             return []

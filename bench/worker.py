@@ -29,10 +29,9 @@ CHECKED = 64  # one in so many is compared
 # Peers go on for a whole turn without a pause. Between two calls of ours results are compared, and the target's CPU
 # falls asleep: so a call is long, as far as its memory allows.
 READ_BYTES = 2 << 20  # where the data goes: as in the peers, queue depth times size, or this if it is more
-WRITE_BYTES = 8 << 20  # where it comes from
 BATCH_IOS = 2048
-STREAM_BYTES = 512 << 20  # in one stream, whose memory is used again
-STREAM_IOS = 8192
+LONG_BYTES = 512 << 20  # in one stream, or in one batch of writes: their memory is used again
+LONG_IOS = 8192
 
 
 def cpu_of(pid: int) -> float:
@@ -104,27 +103,44 @@ def sync(disk: swd.Disk, order: Order) -> None:
 
 
 def batch(disk: swd.Disk, order: Order) -> None:
-    count = max(4 * order.depth, min(BATCH_IOS, (WRITE_BYTES if order.write else READ_BYTES) // order.size))
+    if order.write:
+        write_batches(disk, order)
+        return
+    count = max(4 * order.depth, min(BATCH_IOS, READ_BYTES // order.size))
     space = np.zeros((count, order.size), np.uint8)
     space.fill(1)  # else the first turn pays for the pages of it
     while order.wall < order.seconds:
         places = order.offsets(count)
         offsets = array.array("q", places)
-        if order.write:
-            for at, offset in enumerate(places):
-                space[at] = pattern(offset, order.size, order.generation)
-            order.timed(lambda: disk.write_many(offsets, space, queue_depth=order.depth), count)  # noqa: B023
-        else:
-            call = lambda: disk.read_many(offsets, order.size, space, queue_depth=order.depth)  # noqa: B023, E731
-            order.timed(call, count)
+        order.timed(lambda: disk.read_many(offsets, order.size, space, queue_depth=order.depth), count)  # noqa: B023
         for at in range(order.random.randrange(min(CHECKED, count)), count, CHECKED):
-            data = disk.pread(order.size, places[at]) if order.write else space[at]
-            order.check(data, places[at])
+            order.check(space[at], places[at])
+
+
+def write_batches(disk: swd.Disk, order: Order) -> None:
+    """Out of as much memory as peers use: `depth` rows, over and over. Row r goes to the places r, depth + r, ..., so
+    that each place holds one row whatever the order, and holds others in each call.
+    """
+    depth, size, turns, call = order.depth, order.size, 4, 0
+    rows = np.zeros((depth, size), np.uint8)
+    while order.wall < order.seconds:
+        first, wall = call * rows.nbytes, order.wall
+        rows[:] = pattern(first, rows.nbytes, order.generation).reshape(rows.shape)
+        starts = [order.random.randrange(LUN_SIZE // rows.nbytes) * rows.nbytes for _ in range(turns)]
+        offsets = array.array("q", [start + row * size for start in starts for row in range(depth)])
+        data = np.broadcast_to(rows, (turns, *rows.shape))
+        count = len(offsets)
+        order.timed(lambda: disk.write_many(offsets, data, queue_depth=depth), count)  # noqa: B023
+        for at in range(order.random.randrange(min(CHECKED, count)), count, CHECKED):
+            order.check(disk.pread(size, offsets[at]), first + at % depth * size)
+        if order.wall - wall < order.seconds / 8 and 2 * count <= LONG_IOS and 2 * count * size <= LONG_BYTES:
+            turns *= 2
+        call += 1
 
 
 def stream(disk: swd.Disk, order: Order) -> None:
     """Every block is looked at once, as in a copy or a hash; one in 64 is kept, within the time, and compared after."""
-    count = max(4 * order.depth, min(STREAM_IOS, STREAM_BYTES // order.size))
+    count = max(4 * order.depth, min(LONG_IOS, LONG_BYTES // order.size))
     while order.wall < order.seconds:
         places, kept = order.offsets(count), {}
         order.timed(partial(_look_at_all, disk, order, array.array("q", places), kept), count)

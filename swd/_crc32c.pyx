@@ -2,10 +2,13 @@
 """CRC32C (Castagnoli): `crc32c(data, value=0)`, and which kernel computes it.
 
 The fastest kernel that this processor has and that passes its self-test is chosen when the module is imported;
-`SWD_CRC=name` in the environment asks for another. Known answers: RFC 3720 appendix B.4.
+`SWD_CRC=name` in the environment asks for another; a name that will not do is `InvalidArgument`. Known answers: RFC 3720
+appendix B.4.
 """
 
 import os
+
+from swd.errors import InvalidArgument
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t
@@ -121,9 +124,9 @@ def _choose():
         try:
             _active = _find(wanted)
         except ValueError as error:
-            raise ImportError(f"SWD_CRC: {error}") from None
+            raise InvalidArgument(f"SWD_CRC: {error}") from None
         if not self_test(wanted):
-            raise ImportError(f"SWD_CRC: the CRC32C kernel {wanted!r} failed its self-test on this processor")
+            raise InvalidArgument(f"SWD_CRC: the CRC32C kernel {wanted!r} failed its self-test on this processor")
         return
     for name in kernels():
         if self_test(name):

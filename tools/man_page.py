@@ -67,6 +67,9 @@ Our iSCSI name.
 .TP
 .B SWD_CHAP_SECRET\fR, \fBSWD_CHAP_TARGET_SECRET
 CHAP secrets. No argument and no DEV takes one.
+.TP
+.B SWD_CRC
+A CRC32C kernel instead of the fastest of this processor; \fBswdctl info \-\-build\fR names those that there are.
 .SH SEE ALSO
 .BR tshark (1)
 """

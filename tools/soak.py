@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chaos run: `make soak`, or `tools/soak.py [--seconds N] [--seed N] [--target embedded|tgt|both] [--control]`.
+"""The chaos run: `make soak`, or `tools/soak.py [--seconds N] [--seed N] [--target embedded|ram|tgt|all] [--control]`.
 
-Random I/O at queue depth 32 while connections are reset, targets stopped and killed, links taken down, packets dropped
-and bytes flipped; a journal judges every block that is read. With --control: the same judge on targets that lie, which
-must be caught. Makes a network namespace of its own (root, or the right to do so). Ends with 1 on any violation.
+Random I/O at queue depth 48, by calls, batches, streams and tasks of event loops, while connections are reset, targets
+stopped and killed, links taken down, packets dropped and bytes flipped; a journal judges every block that is read.
+`ram` is the embedded target with its unit in memory, which compiled code serves, and which is not killed. With
+--control: the same judge on targets that lie, which must be caught. Makes a network namespace of its own (root, or the
+right to do so). Ends with 1 on any violation.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "soak")]
 INSIDE = "SWD_SOAK_INSIDE"  # the namespace's inode: the loopback is only taken down in one that we made
-TARGETS = {"embedded": ["embedded"], "tgt": ["tgt"], "both": ["embedded", "tgt"]}
+TARGETS = {"embedded": ["embedded"], "ram": ["ram"], "tgt": ["tgt"], "all": ["embedded", "ram", "tgt"]}
 LIES = ("forgetful", "stale")
 
 
@@ -46,7 +48,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="swd under faults: nothing acknowledged is lost")
     parser.add_argument("--seconds", type=float, default=60.0, help="of load and faults, all targets together")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of I/O and faults; default: the clock")
-    parser.add_argument("--target", choices=TARGETS, default="both")
+    parser.add_argument("--target", choices=TARGETS, default="all")
     parser.add_argument("--control", action="store_true", help="the negative controls instead: lies must be caught")
     return parser.parse_args()
 

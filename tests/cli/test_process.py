@@ -206,3 +206,12 @@ def test_a_target_that_closes_in_mid_login_is_enxio(spawn: Spawn, listener: sock
         status, said = ended(child)
     assert status == errno.ENXIO
     assert 1 <= said.count(b"\n") <= 2
+
+
+def test_a_crc_kernel_that_is_not_there_is_no_bug_of_swd(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWD_CRC", "md5")
+    with spawn("info", "--build", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        status, said = ended(child)
+    assert status == errno.EINVAL
+    assert said.startswith(b"swdctl: SWD_CRC: no CRC32C kernel 'md5'; there are ")
+    assert len(said.splitlines()) <= 2

@@ -125,4 +125,4 @@ def test_swd_crc_with_a_wrong_name_says_which_there_are(wrong: str) -> None:
     done = imported(wrong)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert f"ImportError: SWD_CRC: no CRC32C kernel {wrong!r}; there are {', '.join(kernels())}" in done.stderr
+    assert f"InvalidArgument: SWD_CRC: no CRC32C kernel {wrong!r}; there are {', '.join(kernels())}" in done.stderr

@@ -25,7 +25,9 @@ PING = 5.0  # seconds that a ping of an overdue command may take
 class Faults:
     """What can go wrong between this process and a target that is reached by its own port and by a proxy's."""
 
-    def __init__(self, target: SoakTarget, proxy: Proxy, seed: str, silences: Silences) -> None:
+    def __init__(
+        self, target: SoakTarget, proxy: Proxy, seed: str, silences: Silences, without: tuple[str, ...] = ()
+    ) -> None:
         self._target = target
         self._proxy = proxy
         self._silences = silences
@@ -42,6 +44,8 @@ class Faults:
             "data digest, target's": lambda: self._spoil("in"),
             "data digest, ours": lambda: self._spoil("out"),
         }
+        for kind in without:
+            del self._kinds[kind]
 
     def run(self, stop: threading.Event) -> None:
         """One after the other until `stop`; all is whole again when it returns, unless there is a `failure`."""

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random reads, writes and flushes by many threads, each judged by the journal, each timed.
 
-Every worker owns a contiguous range of blocks that only it writes; it reads anywhere. Half of the workers move one
-extent at a time, the others a batch (`read_many`, `write_many`) or a stream. An error is a violation: no fault of the
-plan lasts as long as swd promises to wait, but for the silences, in which a call may end with ETIMEDOUT.
+Every worker owns a contiguous range of blocks that only it writes; it reads anywhere. Most workers move one extent at a
+time, two a batch (`read_many`, `write_many`) or a stream, and two have an event loop and a task for each extent. An
+error is a violation: no fault of the plan lasts as long as swd promises to wait, but for the silences, in which a call
+may end with ETIMEDOUT.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import random
 import threading
@@ -16,11 +18,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from soak_journal import BLOCK, Journal, Numbers
 
+from swd.aio import AsyncDisk
 from swd.errors import SwdError
 
 if TYPE_CHECKING:
@@ -199,6 +202,45 @@ class Worker:
         return np.array([low + size * slot for slot in self._random.sample(range(slots), count)], np.int64)
 
 
+class Looped(Worker):
+    """A batch at a time, too, but with a task for each of its extents, on a disk that it closes at the end."""
+
+    def run(self, steps: Sequence[Step], stop: threading.Event) -> None:
+        asyncio.run(self._tasks(stop))
+
+    async def _tasks(self, stop: threading.Event) -> None:
+        async with AsyncDisk(self._disk) as face:
+            while not stop.is_set():
+                size = self._random.choice(EXTENTS)
+                writes = self._extents(self._low, self._high, size, BATCH // 2)
+                reads = self._extents(0, self._journal.blocks, size, BATCH // 2)
+                rows = np.vstack((writes, reads)).T[:, :, None] + np.arange(size, dtype=np.int64)
+                todo = [call for mine, any_ in rows for call in (self._put(face, mine), self._get(face, any_))]
+                await asyncio.gather(*todo)
+
+    async def _put(self, face: AsyncDisk, blocks: Numbers) -> None:
+        data = self._journal.issue(blocks)
+        began = time.monotonic()
+        try:
+            with self._expect("awaited write"):
+                await face.pwrite(data, int(blocks[0]) * BLOCK)
+        except SwdError as error:
+            self._failed("awaited write", error, began)
+        else:
+            self._journal.acknowledge(blocks)
+
+    async def _get(self, face: AsyncDisk, blocks: Numbers) -> None:
+        floor, data = self._journal.floor(blocks), np.empty((len(blocks), BLOCK // 8), np.uint64)
+        began = time.monotonic()
+        try:
+            with self._expect("awaited read"):
+                await face.pread_into(data, int(blocks[0]) * BLOCK)
+        except SwdError as error:
+            self._failed("awaited read", error, began)
+        else:
+            self._journal.judge("awaited read", blocks, floor, data)
+
+
 SINGLE: tuple[Step, ...] = (Worker.read, Worker.write) * 20 + (Worker.flush,)
 BATCHES: tuple[Step, ...] = (Worker.read_many, Worker.write_many, Worker.read_stream) * 10 + (Worker.flush,)
 
@@ -209,23 +251,29 @@ def _flat(extents: Numbers, size: int) -> Numbers:
 
 
 def start(disks: Sequence[Disk], journal: Journal, totals: Totals, stop: threading.Event) -> list[threading.Thread]:
-    """16 I/Os at a time by single calls and 16 by two batches, spread over `disks`: queue depth 32."""
-    steps = [SINGLE] * 16 + [BATCHES] * 2
-    share = journal.blocks // len(steps)
+    """16 I/Os at a time by single calls, 16 by two batches and 16 by tasks of two event loops, spread over `disks`:
+    queue depth 48 in all.
+    """
+    kinds = [(Worker, SINGLE)] * 16 + [(Worker, BATCHES)] * 2 + [(Looped, ())] * 2
+    share = journal.blocks // len(kinds)
     threads = []
-    for number, mine in enumerate(steps):
-        worker = Worker(
-            disks[number % len(disks)],
-            journal,
-            totals,
-            number * share,
-            (number + 1) * share,
-            seed=f"{journal.seed}/{number}",
-        )
-        threads.append(threading.Thread(target=_guarded, args=(worker, mine, journal, stop), name=f"soak-{number}"))
+    for number, (kind, steps) in enumerate(kinds):
+        disk = disks[number % len(disks)]
+        if kind is Looped:
+            disk = _another(disk)
+        worker = kind(disk, journal, totals, number * share, (number + 1) * share, seed=f"{journal.seed}/{number}")
+        arguments = (worker, steps, journal, stop)
+        threads.append(threading.Thread(target=_guarded, args=arguments, name=f"soak-{number}"))
     for thread in threads:
         thread.start()
     return threads
+
+
+def _another(disk: Disk) -> Disk:
+    """The same unit of the same session, to be closed on its own."""
+    unit: Any = disk.unit
+    found: Disk = unit.session.unit(unit.lun, writable=True)
+    return found
 
 
 def _guarded(worker: Worker, steps: Sequence[Step], journal: Journal, stop: threading.Event) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import soak_load
 from soak_faults import Faults
 from soak_journal import BLOCK, Journal, stamped
-from soak_targets import Embedded, Liar, Proxy, SoakTarget, Tgt
+from soak_targets import Embedded, Liar, Proxy, Ram, SoakTarget, Tgt
 
 import swd
 
@@ -24,6 +24,8 @@ BLOCKS = 8192  # 32 MiB
 CHUNK = 256
 RSS_GROWTH = 24 << 20  # bytes, from a tenth of the run to its end: what allocators take and keep
 TIMEOUT = 5  # seconds: longer than any fault that shall go unnoticed, with what TCP adds
+KINDS: dict[str, Callable[[Path], SoakTarget]] = {"embedded": Embedded, "ram": Ram, "tgt": Tgt}
+WITHOUT = {"ram": ("kill -9 and restart",)}  # what was acknowledged is gone then, as it should be
 OPTIONS = {
     "header_digest": "crc32c!",
     "data_digest": "crc32c!",
@@ -75,14 +77,16 @@ Progress = Callable[[str], object]
 
 
 def chaos(kind: str, seconds: float, seed: int, folder: Path, progress: Progress) -> Report:
-    """`kind`: embedded or tgt. Load and faults for `seconds`, then the accounts."""
+    """`kind`: one of KINDS. Load and faults for `seconds`, then the accounts."""
     image = folder / f"{kind}.img"
     _fill(image, seed)
-    with _running((Embedded if kind == "embedded" else Tgt)(image)) as target:
+    with _running(KINDS[kind](image)) as target:
+        if isinstance(target, Ram):
+            target.load(image)
         proxy = Proxy(target.port)
         with contextlib.closing(proxy):
             totals = soak_load.Totals(soak_load.Silences(TIMEOUT))
-            faults = Faults(target, proxy, f"{seed}/{kind}", totals.silences)
+            faults = Faults(target, proxy, f"{seed}/{kind}", totals.silences, WITHOUT.get(kind, ()))
             ports = (target.port, proxy.port)
             report = _play(Report(kind, seed), target, ports, image, seconds, progress, totals, faults)
     return report
@@ -135,6 +139,8 @@ def _play(
         report.fds = (descriptors, len(os.listdir("/proc/self/fd")))
         report.faults = faults.counts if faults is not None else Counter()
         report.recoveries = sum(disk.unit.session.statistics["recoveries"] for disk in disks)
+    if isinstance(target, Ram):
+        target.save(image)
     target.kill()
     _judge_image(image, journal)
     return _account(report, journal, totals)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The targets of the chaos run: each serves one file, and can be stopped, killed and started again in its place."""
+"""The targets of the chaos run: each serves one file, or its bytes in memory, and can be stopped, and with a file
+killed and started again in its place.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from typing import Protocol
 from support.process import Watched
 from support.tgt import free_port, start_at
 
+import swd
 from swd.values import Portal
 
 HERE = Path(__file__).parent
@@ -38,8 +41,8 @@ class SoakTarget(Protocol):
 class Embedded:
     """`python -m swd.target` on the file."""
 
-    def __init__(self, image: Path) -> None:
-        self._lun = ("--lun", f"file://{image}", "--block-size", str(BLOCK_SIZE), "--default-time2wait", "0")
+    def __init__(self, image: Path, medium: str = "") -> None:
+        self._lun = ("--lun", medium or f"file://{image}", "--block-size", str(BLOCK_SIZE), "--default-time2wait", "0")
         self.port = 0
         self._path = ""
         self.start()
@@ -62,6 +65,21 @@ class Embedded:
 
     def kill(self) -> None:
         _kill(self.process)
+
+
+class Ram(Embedded):
+    """The embedded target with the unit in memory, which compiled code serves; killed, it has nothing left."""
+
+    def __init__(self, image: Path) -> None:
+        super().__init__(image, f"mem://{image.stat().st_size}")
+
+    def load(self, image: Path) -> None:
+        with swd.open(self.url(self.port), "r+b") as disk:
+            disk.pwrite(image.read_bytes(), 0)
+
+    def save(self, image: Path) -> None:
+        with swd.open(self.url(self.port)) as disk:
+            image.write_bytes(disk.pread(disk.size, 0))
 
 
 class Liar(Embedded):

@@ -40,6 +40,18 @@ def test_nothing_acknowledged_is_lost(root: Path, target: str) -> None:
 
 @pytest.mark.netns
 @pytest.mark.slow
+def test_nor_by_the_compiled_target(root: Path) -> None:
+    """All ways to call swd had their share, and met faults."""
+    done = soak(root, "--seconds", "8", "--seed", str(SEED), "--target", "ram")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verdict: nothing acknowledged was lost" in done.stdout, done.stdout
+    for what in ("awaited read", "awaited write", "flush", "read", "write"):
+        assert re.search(rf"^I/Os ended .*\b\d\d+ {what}\b", done.stdout, re.MULTILINE), done.stdout
+    assert int(re.findall(r"^recoveries +(\d+)$", done.stdout, re.MULTILINE)[0]) > 0, done.stdout
+
+
+@pytest.mark.netns
+@pytest.mark.slow
 def test_targets_that_lie_are_caught(root: Path) -> None:
     done = soak(root, "--control", "--seconds", "8", "--seed", str(SEED))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -2,7 +2,7 @@
 """CRC32C (Castagnoli): `crc32c(data, value=0)`, and which kernel computes it.
 
 The fastest kernel that this processor has and that passes its self-test is chosen when the module is imported;
-`SWD_CRC=name` in the environment asks for another; a name that will not do is `InvalidArgument`. Known answers: RFC 3720
+`SWD_CRC=name` in the environment asks for another; one that will not do is `InvalidArgument`. Known answers: RFC 3720
 appendix B.4.
 """
 

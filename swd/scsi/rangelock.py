@@ -7,12 +7,15 @@ blocks, or one of the two would be lost. Entries stand in a queue in the order i
 for those before it that it conflicts with: nobody starves, and there is no cycle to deadlock in, as a thread holds one
 entry at a time. It lives at the rank of the logical unit because it is one of its properties; it knows nothing of SCSI.
 
-Lock rule: `_changed` guards `_queue`; nothing is called under it.
+How many modify is counted: where none does, as nearly always, a write looks at no other entry, however many there are.
+
+Lock rule: `_guard`, which is also `_changed`'s, guards `_queue` and `_modifying`; nothing is called under it.
 """
 
 from __future__ import annotations
 
 import threading
+from itertools import takewhile
 from types import TracebackType
 
 
@@ -20,8 +23,10 @@ class RangeLock:
     """`with lock.write(first, count): ...` and `with lock.modify(first, count): ...`, in blocks. Not re-entrant."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
-        self._queue: list[_Entry] = []
+        self._guard = threading.Lock()  # for those who do not wait: entering a Condition is two calls of Python more
+        self._changed = threading.Condition(self._guard)
+        self._queue: dict[_Entry, None] = {}  # in the order in which they came
+        self._modifying = 0  # entries of it
 
     def write(self, first: int, count: int) -> _Entry:
         return _Entry(self, first, first + count, False)
@@ -31,40 +36,45 @@ class RangeLock:
 
     def try_write(self, first: int, count: int) -> _Entry | None:
         """For those who may not wait: a `write` that is held already (`leave` ends it), or None if it had to wait."""
-        entry = self.write(first, count)
-        with self._changed:
-            if any(entry.conflicts(earlier) for earlier in self._queue):
+        entry = _Entry(self, first, first + count, False)
+        with self._guard:
+            if self._modifying and any(entry.conflicts(earlier) for earlier in self._queue):
                 return None
-            self._queue.append(entry)
+            self._queue[entry] = None
         return entry
 
     @property
     def waiting(self) -> int:
         """How many threads wait at this moment."""
-        with self._changed:
+        with self._guard:
             return sum(entry.waits for entry in self._queue)
 
     def _enter(self, entry: _Entry) -> None:
-        with self._changed:
+        with self._guard:
             queue = self._queue
-            queue.append(entry)
-            if len(queue) == 1:
+            self._modifying += entry.modifies
+            queue[entry] = None
+            if len(queue) == 1 or not self._modifying:
                 return
             entry.waits = True
             try:
-                while any(entry.conflicts(earlier) for earlier in queue[: queue.index(entry)]):
+                while any(map(entry.conflicts, takewhile(lambda other: other is not entry, queue))):
                     self._changed.wait()
             except BaseException:  # Ctrl-C while waiting: leave the queue, or everyone behind would wait for ever
-                queue.remove(entry)
-                self._changed.notify_all()
+                self._remove(entry)
                 raise
             entry.waits = False
 
     def _leave(self, entry: _Entry) -> None:
-        with self._changed:
-            self._queue.remove(entry)
-            if self._queue:
-                self._changed.notify_all()
+        with self._guard:
+            self._remove(entry)
+
+    def _remove(self, entry: _Entry) -> None:
+        """With `_guard` held. Whoever waits does so as a modify, or for one."""
+        del self._queue[entry]
+        if self._modifying:
+            self._modifying -= entry.modifies
+            self._changed.notify_all()
 
 
 class _Entry:

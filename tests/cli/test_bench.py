@@ -32,6 +32,12 @@ def test_all_loads_in_a_table_and_a_picture(ctl: Ctl, tmp_path: Path) -> None:
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_that_cannot_be_written_costs_no_figures(ctl: Ctl, tmp_path: Path) -> None:
+    ended = ctl("bench", "mem://4M", *QUICK, "--profile", "latency", "--png", str(tmp_path / "no" / "bench.png"))
+    assert (ended.status, ended.out.count("random read")) == (errno.ENOENT, 1)
+    assert "bench.png" in ended.err
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from swd.scsi.rangelock import RangeLock
+from swd.scsi.rangelock import RangeLock, _Entry
 
 LONG = 10.0  # seconds that a test waits for what must come
 
@@ -111,7 +111,7 @@ def test_whoever_is_interrupted_leaves_the_queue(hold) -> None:
     lock = RangeLock()
     holder = hold(lock.modify(0, 1))
     assert holder.inside.wait(LONG)
-    lock._changed, patient = Interrupted(threading.Lock()), lock._changed
+    lock._changed, patient = Interrupted(lock._guard), lock._changed
     with pytest.raises(KeyboardInterrupt), lock.modify(0, 1):
         raise AssertionError("it got in")
     lock._changed = patient
@@ -126,3 +126,29 @@ def test_an_error_inside_gives_the_range_back() -> None:
         raise ZeroDivisionError
     with lock.modify(0, 1):
         assert lock.waiting == 0
+
+
+def test_a_write_costs_the_same_however_many_there_are(hold, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at others only while one of them modifies; what has ended no longer counts."""
+    lock, compared = RangeLock(), 0
+    plain = _Entry.conflicts
+
+    def counted(entry: _Entry, other: _Entry) -> bool:
+        nonlocal compared
+        compared += 1
+        return plain(entry, other)
+
+    monkeypatch.setattr(_Entry, "conflicts", counted)
+    with lock.modify(0, 1):
+        assert lock.try_write(0, 1) is None
+        assert compared == 1
+    held = [lock.try_write(n, 1) for n in range(100)]
+    hold(lock.write(0, 1)).inside.wait(LONG)
+    assert compared == 1
+    waiting = hold(lock.modify(50, 1))
+    wait_for_waiters(lock, 1)
+    assert lock.try_write(50, 1) is None
+    for entry in held:
+        assert entry is not None
+        entry.leave()
+    assert waiting.inside.wait(LONG)

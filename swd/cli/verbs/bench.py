@@ -69,7 +69,10 @@ def bench(
     record = Bench(*facts, isinstance(failure, KeyboardInterrupt), cells)
     answer = record if call.json else _as_text(record)
     if failure is None and png is not None:
-        plot.save(cells, f"{dev}, swd {swd.__version__}", png)
+        try:
+            plot.save(cells, f"{dev}, swd {swd.__version__}", png)
+        except OSError as error:  # what was measured is not lost for that
+            failure = error
     if failure is not None:
         raise Reported(answer, failure)
     return answer

@@ -35,7 +35,7 @@ SESSIONS = (1, 2, 4, 8, 16, 32, 64)
 @contextmanager
 def target(luns: int, size: str) -> Iterator[str]:
     """The portal and name of an embedded target, as a DEV without its LUN."""
-    serve = [sys.executable, "-I", "-m", "swd.target", "--portal", "127.0.0.1:0"]
+    serve = [sys.executable, "-I", "-m", "swd.target", "--portal", "127.0.0.1:0", "--queue-depth", str(DEPTHS[-1])]
     for _ in range(luns):
         serve += ["--lun", f"mem://{size}"]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as process:

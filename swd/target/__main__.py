@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Limits()
     for name in ("max_recv_data_segment_length", "max_burst_length", "first_burst_length", "max_outstanding_r2t"):
         add(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name), metavar="N")
+    add("--queue-depth", type=int, default=TargetConfig.queue_depth, metavar="N", help="open commands of a session")
     add("--default-time2wait", type=int, default=defaults.default_time2wait, metavar="S", help="seconds")
     add("--initial-r2t", action="store_true", help="refuse unsolicited Data-Out")
     add("--no-immediate-data", action="store_true", help="refuse data within commands")
@@ -99,6 +100,7 @@ def _target(options: argparse.Namespace, media: list[Medium]) -> TargetConfig:
         chap=_chap(options),
         header_digest=_DIGESTS[options.header_digest],
         data_digest=_DIGESTS[options.data_digest],
+        queue_depth=options.queue_depth,
         limits=Limits(
             max_recv_data_segment_length=options.max_recv_data_segment_length,
             max_burst_length=options.max_burst_length,

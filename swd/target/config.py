@@ -121,6 +121,8 @@ class TargetConfig:
     def __post_init__(self) -> None:
         if self.nop_interval < 0 or self.nop_timeout <= 0:
             raise InvalidArgument("pings have an interval of 0 seconds (none) or more, and a timeout of more than 0")
+        if not 1 <= self.queue_depth <= 65536:
+            raise InvalidArgument(f"queue_depth is {self.queue_depth}: 1 to 65536 commands may be open")
         if self.nop_interval and not self.attended:
             raise InvalidArgument("pings (nop_interval) need attended=True")
 

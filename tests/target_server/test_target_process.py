@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from raw_initiator import RawInitiator, read_10, sixteen, write_10
@@ -115,3 +117,22 @@ def test_the_target_does_not_know_the_initiator() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment())
     loaded = {name.split(".")[1] for name in eval(done.stdout)}
     assert loaded <= {"target", "proto", "errors", "values", "messages", "_crc32c", "sockets", "_targetpath"}, loaded
+
+
+@pytest.mark.parametrize("depth", [1, 128, 1024])
+def test_as_many_commands_may_be_open_as_it_is_told(depth: int) -> None:
+    words = () if depth == 128 else ("--queue-depth", str(depth))
+    with process("--lun", "mem://1M", *words) as (_, dev), RawInitiator(dev.portal) as raw:
+        raw.login(dev.target)
+        raw.ready()
+        for cdb in (bytes(6), read_10(0, 1)):  # in Python, and compiled
+            header: Any = raw.run(cdb, expect=512 if any(cdb) else 0).pdus[-1].header
+            assert header.max_cmd_sn - header.exp_cmd_sn + 1 == depth
+
+
+@pytest.mark.parametrize("depth", [0, -1, 65537])
+def test_a_queue_that_is_none_is_refused(depth: int) -> None:
+    command = [sys.executable, "-m", "swd.target", "--lun", "mem://1M", "--queue-depth", str(depth)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=20)
+    assert (done.returncode, done.stdout) == (errno.EINVAL, "")
+    assert done.stderr == f"swd.target: queue_depth is {depth}: 1 to 65536 commands may be open\n"

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import crcmod.predefined
 import pytest
 
 from swd import _crc32c
 from swd._crc32c import copy_by, crc32c, crc32c_by, kernel, kernels, self_test
+from swd.errors import InvalidArgument
 
 ORACLE = crcmod.predefined.mkCrcFun("crc-32c")
 PICTURE = random.Random(3720).randbytes(200_000)
@@ -126,3 +129,35 @@ def test_swd_crc_with_a_wrong_name_says_which_there_are(wrong: str) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert f"InvalidArgument: SWD_CRC: no CRC32C kernel {wrong!r}; there are {', '.join(kernels())}" in done.stderr
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Choose anew, as on a processor where these kernels fail their self-test."""
+
+    def chosen(*broken: str) -> str:
+        monkeypatch.setattr(_crc32c, "self_test", lambda name: name not in broken)
+        _crc32c._choose()  # type: ignore[attr-defined]
+        return kernel()
+
+    yield chosen
+    monkeypatch.undo()
+    _crc32c._choose()  # type: ignore[attr-defined]
+    assert kernel() == kernels()[0]
+
+
+def test_a_kernel_that_fails_its_self_test_is_passed_over(choose: Callable[..., str]) -> None:
+    assert choose() == kernels()[0]
+    for count in range(1, len(kernels())):
+        assert choose(*kernels()[:count]) == kernels()[count]
+    with pytest.raises(ImportError, match="this build of swd is broken"):
+        choose(*kernels())
+
+
+def test_one_that_is_asked_for_and_fails_is_refused(
+    choose: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWD_CRC", "slice8")
+    with pytest.raises(InvalidArgument, match="'slice8' failed its self-test") as caught:
+        choose("slice8")
+    assert caught.value.errno == errno.EINVAL

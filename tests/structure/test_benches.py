@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,14 @@ def test_the_worker_checks_what_it_reads(way: str, write: bool, monkeypatch: pyt
 def test_every_file_of_the_bench_says_what_it_is() -> None:
     for path in BENCH.rglob("*.py"):
         assert re.match(r'# SPDX[^\n]*\n"""\S', path.read_text()), path
+
+
+def test_the_micro_benches_run_once() -> None:
+    """Untimed: so that they do not rot. `make bench-micro` times them."""
+    words = ["-c", os.devnull, "--rootdir", str(BENCH), "-q", "-p", "no:cacheprovider", "--benchmark-disable"]
+    command = [sys.executable, "-m", "pytest", *words, str(BENCH / "micro")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    told = re.search(r"^(\d+) passed in ", done.stdout, re.MULTILINE)
+    assert done.returncode == 0, done.stdout
+    assert told is not None
+    assert int(told[1]) >= 20, done.stdout

@@ -147,7 +147,7 @@ def _calls(figures: Figures, results: dict[str, Any]) -> list[Measure]:
         value = figures.syscalls(READ4, depth, runner)
         found.append(Measure(f"system calls an I/O, {runner}, QD {depth}", must, stretch, False, value, ""))
         check = results.get("strace", {}).get(str(depth))
-        found.append(Measure(f"the same by strace, with the bench's own, QD {depth}", None, None, False, check, ""))
+        found.append(Measure(f"the same by strace, on any core, QD {depth}", None, None, False, check, ""))
     return found
 
 

@@ -160,7 +160,7 @@ class Runners:
         long, short = str(48 + cell.size), "48"
         sizes = (short, long) if cell.write else (long, short)
         target = min(os.sched_getaffinity(served.pid))
-        serve = [*pinned(None if self._cpu is None else target), str(raw()), "serve", *sizes]
+        serve = [*pinned(None if self._cpu is None else target), str(raw()), "serve", *sizes, str(cell.depth)]
         with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
             try:
                 assert server.stdout is not None

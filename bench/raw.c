@@ -2,14 +2,18 @@
  *
  * The ceiling: the bytes of iSCSI reads or writes over a TCP connection on the loopback, in messages of the same sizes,
  * and nothing else. The client sends `depth` requests at once and one for each answer; both ends batch what is there.
+ * Both queue and receive as swd's ends do, for else they would be no ceiling: 512 KiB to be sent, and a receive that
+ * finds nothing sleeps until an eighth of what is due has come, 512 KiB at most, or 1 ms has passed.
  *
- *     raw serve ANSWER REQUEST          prints its port; serves connections one after the other until it is killed
+ *     raw serve ANSWER REQUEST DEPTH    prints its port; serves connections one after the other until it is killed
  *     raw load PORT ANSWER REQUEST DEPTH SECONDS      prints: I/Os, seconds, CPU seconds of this process, system calls
  *
  * A read of N bytes is a request of 48 bytes and an answer of 48 + N; a write the other way round.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +22,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROOM = 256 << 10 };                 /* what is received at once, as in the initiators that batch */
+enum { ROOM = 1 << 20, QUEUED = 512 << 10, PATIENCE = 512 << 10, LEAST = 64 << 10 };
 static char *inbox, *outbox;
 static size_t outbox_size;
 static unsigned long calls;
+static int patient;
 
 static double seconds_of(clockid_t clock)
 {
@@ -41,20 +46,36 @@ static void send_all(int fd, size_t bytes)
     }
 }
 
-static ssize_t receive(int fd)
+static void prepare(int fd, size_t due)
 {
-    calls++;
-    return recv(fd, inbox, ROOM, 0);
+    int on = 1, queued = QUEUED, patience = due / 8 < PATIENCE ? due / 8 : PATIENCE;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &queued, sizeof queued);
+    if (patience >= LEAST) setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &patience, sizeof patience);
+    patient = patience >= LEAST;
 }
 
-static void serve(int listener, size_t answer, size_t request)
+static ssize_t receive(int fd)
+{
+    struct pollfd ready = {fd, POLLIN, 0};
+    ssize_t got;
+    do {
+        calls++;
+        got = recv(fd, inbox, ROOM, patient ? MSG_DONTWAIT : 0);
+        if (got >= 0 || errno != EAGAIN) return got;
+        calls++;
+    } while (poll(&ready, 1, 1) >= 0);
+    return -1;
+}
+
+static void serve(int listener, size_t answer, size_t request, size_t depth)
 {
     for (;;) {
-        int fd = accept(listener, NULL, NULL), on = 1;
+        int fd = accept(listener, NULL, NULL);
         size_t have = 0;
         ssize_t got;
         if (fd < 0) exit(1);
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        prepare(fd, request * depth);
         while ((got = receive(fd)) > 0) {
             have += got;
             size_t whole = have / request;
@@ -91,12 +112,12 @@ static void load(int fd, size_t answer, size_t request, size_t depth, double sec
 
 int main(int count, char **words)
 {
-    int serving = count == 4 && !strcmp(words[1], "serve"), at = serving ? 2 : 3;
+    int serving = count == 5 && !strcmp(words[1], "serve"), at = serving ? 2 : 3;
     if (!serving && (count != 7 || strcmp(words[1], "load"))) return 2;
     size_t answer = strtoul(words[at], NULL, 10), request = strtoul(words[at + 1], NULL, 10);
     struct sockaddr_in place = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof place;
-    int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
     size_t most = answer > request ? answer : request;
     outbox_size = most > (1 << 20) ? most : 1 << 20;
     inbox = malloc(ROOM), outbox = malloc(outbox_size);
@@ -105,11 +126,11 @@ int main(int count, char **words)
         if (bind(fd, (struct sockaddr *)&place, length) || listen(fd, 4)) return 1;
         getsockname(fd, (struct sockaddr *)&place, &length);
         printf("%d\n", ntohs(place.sin_port)), fflush(stdout);
-        serve(fd, answer, request);
+        serve(fd, answer, request, strtoul(words[4], NULL, 10));
     }
     place.sin_port = htons(atoi(words[2]));
     if (connect(fd, (struct sockaddr *)&place, length)) return 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    prepare(fd, answer * strtoul(words[5], NULL, 10));
     load(fd, answer, request, strtoul(words[5], NULL, 10), atof(words[6]));
     return 0;
 }

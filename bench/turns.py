@@ -22,7 +22,7 @@ from typing import Any
 
 from overhead import python_us
 from peers import Runners, Sample
-from shapes import APART, EMBEDDED, PERF, QEMU, SAME, SPINNING, TGTD, Cell, cells, rounds
+from shapes import APART, CYTHON, EMBEDDED, PERF, QEMU, SAME, SPINNING, TGTD, Cell, cells, rounds
 from straced import calls_per_io
 from targets import Served, embedded, fill, libiscsi_terms, tgtd
 
@@ -90,7 +90,7 @@ def measure(order: dict[str, Any]) -> dict[str, Any]:
         for cell in todo:
             for name in cell.runners:
                 if name not in absent:
-                    known = terms[cell.target] if name in (PERF, QEMU) else {}
+                    known = terms[cell.target] if name in (PERF, QEMU, CYTHON) else {}
                     rows.append(row(cell, name, samples[cell.key, name], known))
     about = {name: served.about for name, served in running.items()}
     return {"rows": rows, "strace": traced, "python_us": python, "stalls": stalls, "targets": about}

@@ -74,10 +74,11 @@ def samples(data: Path) -> Counter[str]:
 
 def child(url: str, way: str, size: int, depth: int, write: bool, seconds: float) -> None:
     """What is looked at: I/Os by one way, and nothing else, for some seconds. Says "go", and in the end what it did."""
-    count = max(depth, min(4096, ROOM // size))
+    count = max(4 * depth, min(4096, ROOM // size))
     with swd.open(url, "r+b" if write else "rb", queue_depth=max(32, depth)) as disk:
         offsets = (np.arange(count, dtype=np.int64) * 7919 % (disk.size // size)) * size
-        numbers, space, one = offsets.tolist(), np.zeros((count, size), np.uint8), bytearray(size)
+        numbers, one = offsets.tolist(), bytearray(size)
+        space = np.zeros((depth if write else count, size), np.uint8)  # of writes it is used over and over
         call = disk.pwrite if write else disk.pread_into
         loop = uvloop.new_event_loop() if way == "uvloop" else asyncio.new_event_loop()
 
@@ -91,7 +92,7 @@ def child(url: str, way: str, size: int, depth: int, write: bool, seconds: float
             elif way != "batch":
                 loop.run_until_complete(in_loop(url, write, size, depth, numbers * 8))
             elif write:
-                disk.write_many(offsets, space, queue_depth=depth)
+                disk.write_many(offsets, np.broadcast_to(space, (count // depth, depth, size)), queue_depth=depth)
             else:
                 disk.read_many(offsets, size, space, queue_depth=depth)
 

@@ -149,7 +149,7 @@ def stream(disk: swd.Disk, order: Order) -> None:
 
 
 def _look_at_all(disk: swd.Disk, order: Order, offsets: array.array[int], kept: dict[int, bytes]) -> None:
-    first = order.random.randrange(CHECKED)
+    first = order.random.randrange(min(CHECKED, len(offsets)))
     for at, block in enumerate(disk.stream(offsets, order.size, queue_depth=order.depth)):
         if at % CHECKED == first:
             kept[at] = bytes(block)

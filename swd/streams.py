@@ -2,7 +2,7 @@
 """Reads that are looked at one by one: by the compiled stream of a session's unit, or a group at a time.
 
 Both give out memoryviews of memory that is used again. What the units are is not known here but for one thing: those of
-a session have a `straight` way, and a policy (`settle`) for what does not end plainly GOOD.
+sessions say whose `turn` it is, which has a compiled `way`, and a policy (`settle`) for what does not end plainly GOOD.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ def stream(
         raise InvalidArgument(f"queue_depth is {queue_depth}: at least 1 is needed")
     if not size or not len(offsets):
         return iter([memoryview(b"")] * len(offsets))
-    way = getattr(unit, "straight", None)
+    one_session: Any = unit.turn() if hasattr(unit, "turn") else unit
+    way = getattr(one_session, "way", None)
     if way is None or not way.open or not fits_batch(unit, Many(False, offsets, size, memoryview(b""))):
         read = partial(failures_of, unit, one=one, queue_depth=queue_depth)
         return _in_groups(read, offsets, size, queue_depth, require_open)
     lbas = offsets // unit.block_size
-    settle_with: Any = unit
-
     def settle(index: int, buffer: memoryview, result: ScsiResult) -> None:
-        settle_with.settle(False, int(lbas[index]), buffer, result)
+        one_session.settle(False, int(lbas[index]), buffer, result)
 
     found: Stream = way.stream(lbas, size // unit.block_size, size, queue_depth, settle)
     return found

@@ -43,7 +43,7 @@ def disk(request: pytest.FixtureRequest, unit: RamUnit, places: None) -> Iterato
         TargetServer([TargetConfig(NAME, {0: Lun(medium)})]) as server,
         swd.open(f"iscsi://{server.portal}/{NAME}/0", sessions=sessions) as disk,
     ):
-        assert isinstance(disk.stream([0], 512), Stream) == (sessions == 1)
+        assert isinstance(disk.stream([0], 512), Stream)
         yield disk
 
 

@@ -74,7 +74,8 @@ class LogicalUnit:
         self._refusal: Callable[[], SwdError] | None = None
         self._read, self._write, self._batch = session.read_blocks, session.write_blocks, session.batch
         self._spread: Spread | None = None
-        self.straight: Straight | None = session.straight(lun, timeout)
+        self.way = session.straight(lun, timeout)
+        self.straight: Straight | None = self.way
 
     @property
     def cache_losses(self) -> int:
@@ -85,7 +86,7 @@ class LogicalUnit:
 
     def spread_over(self, others: tuple[LogicalUnit, ...]) -> None:
         """From now on reads and writes take turns on this unit and on `others`: the same disk on other sessions. No
-        straight way is taken any more: that is one session's.
+        straight way is taken any more: that is one session's. A stream has its own turn, and stays where it is.
         """
         self.straight = None
         self._spread = Spread((self, *others))
@@ -104,7 +105,7 @@ class LogicalUnit:
 
     def read_blocks(self, lba: int, buffer: Buffer) -> None:
         """Fill `buffer` (bytes, whole blocks, at most `max_transfer`) from block `lba` on; undefined after an error."""
-        self._next().read_here(lba, buffer)
+        self.turn().read_here(lba, buffer)
 
     def read_here(self, lba: int, buffer: Buffer) -> None:
         """As `read_blocks`, on this session."""
@@ -115,7 +116,7 @@ class LogicalUnit:
 
     def write_blocks(self, lba: int, buffer: Buffer) -> None:
         """Write `buffer` (bytes, whole blocks, at most `max_transfer`) from block `lba` on."""
-        self._next().write_here(lba, buffer)
+        self.turn().write_here(lba, buffer)
 
     def write_here(self, lba: int, buffer: Buffer) -> None:
         """As `write_blocks`, on this session."""
@@ -133,7 +134,7 @@ class LogicalUnit:
             return self._spread.batch(write, lbas, buffer, queue_depth=queue_depth)
         return self.batch_here(write, lbas, buffer, queue_depth=queue_depth)
 
-    def _next(self) -> LogicalUnit:
+    def turn(self) -> LogicalUnit:
         """The unit whose turn it is."""
         return self if self._spread is None else self._spread.turn()
 
@@ -293,8 +294,8 @@ class LogicalUnit:
             raise refusal()
 
         self._refusal = refusal
-        if self.straight is not None:
-            self.straight.shut()
+        if self.way is not None:
+            self.way.shut()
         self._read = self._write = self._batch = refuse
 
     @property

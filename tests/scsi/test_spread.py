@@ -12,7 +12,7 @@ import pytest
 
 import swd
 from swd.disk import Disk
-from swd.errors import BatchError, InvalidArgument, NoSuchDevice, StaleIdentity
+from swd.errors import BadDescriptor, BatchError, InvalidArgument, NoSuchDevice, StaleIdentity
 from swd.scsi.unit import LogicalUnit
 from swd.target import Lun, RamMedium, TargetConfig, TargetServer
 
@@ -51,6 +51,29 @@ def test_a_batch_of_any_length_is_whole(server: TargetServer, count: int) -> Non
         disk.write_many(places, data)
         assert (disk.read_many(places, BLOCK) == data).all()
         assert all(disk.pread(BLOCK, int(place)) == row.tobytes() for place, row in zip(places, data, strict=True))
+
+
+def test_a_stream_stays_on_one_session_and_the_next_takes_another(server: TargetServer) -> None:
+    with open_wide(server) as disk:
+        disk.write_many(np.arange(0, SIZE, BLOCK), np.arange(SIZE // 8).view(np.uint8))
+        where = set()
+        for _ in range(3):
+            before = counted(disk, "commands")
+            for at, block in enumerate(disk.stream(range(0, SIZE, BLOCK), BLOCK)):
+                assert np.frombuffer(block, np.int64)[0] == at * BLOCK // 8
+            done = [now - then for now, then in zip(counted(disk, "commands"), before, strict=True)]
+            assert sorted(done) == [0, 0, SIZE // BLOCK]
+            where.add(done.index(SIZE // BLOCK))
+        assert where == {0, 1, 2}
+
+
+def test_a_stream_ends_with_its_disk(server: TargetServer) -> None:
+    with open_wide(server, "rb") as disk:
+        blocks = disk.stream(range(0, SIZE, BLOCK), BLOCK)
+        next(blocks)
+        disk.close()
+        with pytest.raises(BadDescriptor):
+            list(blocks)
 
 
 def test_the_work_is_shared_out(server: TargetServer) -> None:

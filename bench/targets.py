@@ -46,6 +46,7 @@ def embedded(cpu: int | None, scratch: Path, *, spin_us: int = 0) -> Iterator[Se
     """swd's own target, pinned to a core if one is named: set up as a fast target is, since it limits everybody."""
     serve = [*pinned(cpu), sys.executable, "-I", "-m", "swd.target", "--portal", "127.0.0.1:0"]
     serve += ["--spin-us", str(spin_us), "--huge-pages", "--first-burst-length", str(MIB)]
+    serve += ["--queue-depth", "256"]  # the window: the deepest cell of bench/shapes.py
     serve += ["--lun", f"mem://{LUN_SIZE // MIB}M"] * 2
     with (scratch / "target.log").open("w") as log:
         process = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=log, text=True)

@@ -24,7 +24,7 @@ from typing import Final
 
 import numpy as np
 import uvloop
-from instructions import in_loop
+from instructions import in_loop, readable
 from peers import BOTH, NEITHER
 from shapes import size_text
 from targets import embedded, pinned
@@ -147,7 +147,7 @@ def main() -> None:
     print(f"{rate:,.0f} IOPS, {cost:.2f} us CPU an I/O\n")
     print("| where | share | us an I/O | most of it |\n| --- | --- | --- | --- |")
     for name, count in groups.most_common():
-        top = [text.split(" ", 1)[1] for text, _ in found.most_common() if group_of(text) == name][:3]
+        top = [readable(text.split(" ", 1)[1]) for text, _ in found.most_common() if group_of(text) == name][:3]
         print(f"| {name} | {count / total:.0%} | {cost * count / total:.3f} | {', '.join(f'`{one}`' for one in top)} |")
 
 

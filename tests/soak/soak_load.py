@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 EXTENTS = (1, 1, 1, 1, 2, 4, 16)  # blocks of one I/O
 BATCH = 8  # I/Os of a batch
 BOUND = 60.0  # seconds within which every call ends: the longest fault, back-off, replay and the ladder, with room
+UNDER_WAY = 0.5  # seconds that a command may have been under way already when a silence begins
 
 Step = Callable[["Worker"], None]
 
@@ -41,6 +42,9 @@ Step = Callable[["Worker"], None]
 class Silences:
     """When the target was silent for longer than `deadline`, the seconds that a command may take: the only excuse for
     ETIMEDOUT, and only for calls that were under way when the deadline passed in the silence.
+
+    An awaited call ends when its deadline passes (one that a thread makes waits for its abort as well), and that began
+    when the command was sent: a moment before the silence, where the answer was still to come.
     """
 
     def __init__(self, deadline: float) -> None:
@@ -65,7 +69,7 @@ class Silences:
         with self._lock:
             silences = [*self._past, *([(self._since, ended)] if self._since is not None else [])]
             good = number == errno.ETIMEDOUT and any(
-                began <= until and ended >= since + self.deadline for since, until in silences
+                began <= until and ended >= since + self.deadline - UNDER_WAY for since, until in silences
             )
             self.excused += good
         return good

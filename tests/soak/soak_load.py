@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 EXTENTS = (1, 1, 1, 1, 2, 4, 16)  # blocks of one I/O
 BATCH = 8  # I/Os of a batch
 BOUND = 60.0  # seconds within which every call ends: the longest fault, back-off, replay and the ladder, with room
-UNDER_WAY = 0.5  # seconds that a command may have been under way already when a silence begins
+HELD_UP = 3.0  # seconds before a silence at which a command may have been sent that the fault before held up (TCP's
+# back-off goes on behind it): the longest of the short faults, and the longest pause, of soak_faults.py
 
 Step = Callable[["Worker"], None]
 
@@ -44,7 +45,7 @@ class Silences:
     ETIMEDOUT, and only for calls that were under way when the deadline passed in the silence.
 
     An awaited call ends when its deadline passes (one that a thread makes waits for its abort as well), and that began
-    when the command was sent: a moment before the silence, where the answer was still to come.
+    when the command was sent: before the silence, where the fault before it held the command up.
     """
 
     def __init__(self, deadline: float) -> None:
@@ -69,10 +70,19 @@ class Silences:
         with self._lock:
             silences = [*self._past, *([(self._since, ended)] if self._since is not None else [])]
             good = number == errno.ETIMEDOUT and any(
-                began <= until and ended >= since + self.deadline - UNDER_WAY for since, until in silences
+                began <= until and ended >= since + self.deadline - HELD_UP for since, until in silences
             )
             self.excused += good
         return good
+
+    def told(self, began: float, ended: float) -> str:
+        """When a call began and ended, seen from the last silence."""
+        with self._lock:
+            past = [*self._past, *([(self._since, ended)] if self._since is not None else [])]
+        if not past:
+            return f"it took {ended - began:.1f} s; there was no silence"
+        since, until = past[-1]
+        return f"{began - since:+.1f} to {ended - since:+.1f} s; the last silence lasted {until - since:.1f} s"
 
 
 @dataclass
@@ -117,8 +127,10 @@ class Worker:
         return self._totals.timed(what, count)
 
     def _failed(self, what: str, error: SwdError, began: float) -> None:
-        if not self._totals.silences.excuse(error.errno or 0, began, time.monotonic()):
-            self._journal.violate("error", f"{what} failed: {type(error).__name__} {error.errno}: {error}")
+        ended = time.monotonic()
+        if not self._totals.silences.excuse(error.errno or 0, began, ended):
+            when = self._totals.silences.told(began, ended)
+            self._journal.violate("error", f"{what} failed: {type(error).__name__} {error.errno}: {error} ({when})")
 
     def write(self) -> None:
         blocks = self._extent(self._low, self._high, self._random.choice(EXTENTS))

@@ -65,12 +65,13 @@ class Silences:
             self._past.append((self._since, time.monotonic()))
             self._since = None
 
-    def excuse(self, number: int, began: float, ended: float) -> bool:
+    def excuse(self, number: int, began: float, ended: float, *, awaited: bool = False) -> bool:
         """Whether a call of that time may have ended with that errno; counted if so."""
+        earliest = self.deadline - (HELD_UP if awaited else 0.0)  # after the silence began
         with self._lock:
             silences = [*self._past, *([(self._since, ended)] if self._since is not None else [])]
             good = number == errno.ETIMEDOUT and any(
-                began <= until and ended >= since + self.deadline - HELD_UP for since, until in silences
+                began <= until and ended >= since + earliest for since, until in silences
             )
             self.excused += good
         return good
@@ -126,9 +127,9 @@ class Worker:
     def _expect(self, what: str, count: int = 1) -> AbstractContextManager[None]:
         return self._totals.timed(what, count)
 
-    def _failed(self, what: str, error: SwdError, began: float) -> None:
+    def _failed(self, what: str, error: SwdError, began: float, *, awaited: bool = False) -> None:
         ended = time.monotonic()
-        if not self._totals.silences.excuse(error.errno or 0, began, ended):
+        if not self._totals.silences.excuse(error.errno or 0, began, ended, awaited=awaited):
             when = self._totals.silences.told(began, ended)
             self._journal.violate("error", f"{what} failed: {type(error).__name__} {error.errno}: {error} ({when})")
 
@@ -241,7 +242,7 @@ class Looped(Worker):
             with self._expect("awaited write"):
                 await face.pwrite(data, int(blocks[0]) * BLOCK)
         except SwdError as error:
-            self._failed("awaited write", error, began)
+            self._failed("awaited write", error, began, awaited=True)
         else:
             self._journal.acknowledge(blocks)
 
@@ -252,7 +253,7 @@ class Looped(Worker):
             with self._expect("awaited read"):
                 await face.pread_into(data, int(blocks[0]) * BLOCK)
         except SwdError as error:
-            self._failed("awaited read", error, began)
+            self._failed("awaited read", error, began, awaited=True)
         else:
             self._journal.judge("awaited read", blocks, floor, data)
 

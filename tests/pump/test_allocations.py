@@ -16,7 +16,7 @@ import pytest
 
 HERE = Path(__file__).parent
 SHORT, LONG = 512, 4608
-FEW = (LONG - SHORT) // 50  # of whatever else happens in a process
+FEW = (LONG - SHORT) // 50  # of whatever else happens in a process: the session's keeper asks twice whenever it looks
 
 PROGRAM = """
 import ctypes, json, sys
@@ -78,5 +78,5 @@ def test_the_heap_is_not_asked_for_each_io(tmp_path: Path, digests: str) -> None
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     asked = json.loads(done.stdout)
-    assert asked.pop("control") >= LONG - SHORT
+    assert asked.pop("control") > LONG - SHORT - FEW  # the keeper may look during the shorter run
     assert max(asked.values()) < FEW, asked

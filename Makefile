@@ -115,5 +115,5 @@ valgrind: build
 
 clean:
 	@rm -rf .venv .build build dist htmlcov .coverage .coverage.* *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@rm -f swd/*.so swd/_crc32c.c swd/_engine.c swd/_fastpath.c swd/_asyncqueue.c swd/_targetpath.c swd/_straight.c swd/_asyncread.c
+	@rm -f swd/*.so swd/_crc32c.c swd/_engine.c swd/_fastpath.c swd/_asyncqueue.c swd/_targetpath.c swd/_rangelock.c swd/_straight.c swd/_asyncdisk.c
 	@find swd tests bench fuzz tools -name __pycache__ -type d -prune -exec rm -rf {} +

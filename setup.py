@@ -22,8 +22,9 @@ SOURCES = {
     "swd._fastpath": ["swd/_fastpath.pyx"],
     "swd._asyncqueue": ["swd/_asyncqueue.pyx"],
     "swd._targetpath": ["swd/_targetpath.pyx"],
+    "swd._rangelock": ["swd/_rangelock.pyx"],
     "swd._straight": ["swd/_straight.pyx"],
-    "swd._asyncread": ["swd/_asyncread.pyx"],
+    "swd._asyncdisk": ["swd/_asyncdisk.pyx"],
 }
 FLAGS = [
     "-O1" if COVERAGE else "-O3",

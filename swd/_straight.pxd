@@ -2,6 +2,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from swd._fastpath cimport Pump
+from swd._rangelock cimport RangeLock
 
 
 cdef class Straight:
@@ -11,14 +12,21 @@ cdef class Straight:
     cdef object on_error, result_of
     cdef readonly bint open
 
-    cdef object read(self, uint64_t lba, uint64_t blocks, char *into, Py_ssize_t length)
+    cdef RangeLock lock         # None: it takes no writes
+    cdef object watch
+
+    cdef object move(self, bint write, uint64_t lba, uint64_t blocks, char *buffer, Py_ssize_t length)
 
 
-cdef class StraightReads:
+cdef class StraightIO:
     cdef Straight way
     cdef public int64_t _end
     cdef public int64_t _single
     cdef public int64_t _block_size
+    cdef public bint writable
+    cdef public object stable_writes
+    cdef object _since
     cdef uint64_t mask          # block size - 1
 
     cdef bint is_straight(self, int64_t offset, Py_ssize_t length) noexcept
+    cdef object write(self, Straight way, data, Py_buffer *view, uint64_t lba, uint64_t blocks)

@@ -22,8 +22,9 @@ from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from swd._asyncread import AsyncReads
-from swd.disk import Disk, wrote
+from swd._asyncdisk import AsyncStraight
+from swd._rangelock import Entry
+from swd.disk import Disk
 from swd.driver import plain
 from swd.driver import scan as _scan
 from swd.driver.errnos import During, translated
@@ -68,7 +69,7 @@ async def scan(
     return await _in_thread(partial(_scan.scan, portal, target, chap=chap, **options))
 
 
-class AsyncDisk(AsyncReads):
+class AsyncDisk(AsyncStraight):
     """A `Disk` in an event loop; `disk` is the Disk itself, for what needs no waiting, and for threads."""
 
     def __init__(self, disk: Disk) -> None:
@@ -103,7 +104,7 @@ class AsyncDisk(AsyncReads):
     def read_only(self) -> bool:
         return self.disk.read_only
 
-    # `pread` and `pread_into` are AsyncReads'; here is what does not go straight.
+    # `pread` and `pread_into` are AsyncStraight'; here is what does not go straight.
 
     async def _pread(self, length: int, offset: int) -> bytes:
         unit, held = self._unit, self._held
@@ -140,8 +141,7 @@ class AsyncDisk(AsyncReads):
         await self._settle(unit, False, offset // unit.block_size, place, outcome)
         return bytes(place) if buffer is None else len(place)
 
-    async def pwrite(self, data: Buffer, offset: int) -> int:
-        """As `Disk.pwrite`; the data is copied first, so that the caller may change it, unless stable_writes="none"."""
+    async def _pwrite(self, data: Buffer, offset: int) -> int:
         if self._copies and type(data) is not bytes:
             data = bytes(memoryview(data))  # of an int, bytes() would make zeros
         unit, held = self._unit, self._held
@@ -157,12 +157,26 @@ class AsyncDisk(AsyncReads):
         queue = held.queue
         try:
             outcome = await queue.submit(queue.queue.write, unit.lun, lba, blocks, data, _timeout(unit))
+        except BaseException:
+            self._leave(entry, before)
+            raise
+        return await self._settle_write(data, offset, outcome, entry, before)
+
+    async def _settle_write(self, data: Buffer, offset: int, outcome: object, entry: Entry, before: int) -> int:
+        """What a write comes to that holds `entry`: how many bytes."""
+        unit = self._unit
+        assert unit is not None
+        try:
             if type(outcome) is not int:
-                await self._settle(unit, True, lba, data, outcome)
+                await self._settle(unit, True, offset // unit.block_size, data, outcome)
         finally:
-            entry.leave()
-            wrote(self.disk, before)
-        return length
+            self._leave(entry, before)
+        return memoryview(data).nbytes
+
+    def _leave(self, entry: Entry, before: int) -> None:
+        """A write has ended, in whatever way."""
+        entry.leave()
+        self.disk._wrote(before)
 
     async def flush(self) -> None:
         """As `Disk.flush`."""

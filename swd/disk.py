@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from operator import index
@@ -20,10 +19,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from swd import strided
 from swd._fastpath import Stream
-from swd._straight import StraightReads
+from swd._rangelock import RangeLock
+from swd._straight import StraightIO
 from swd.errors import BadDescriptor, CacheLost, InvalidArgument, MediumError, Unsupported
 from swd.ioqueue import COMMAND_BYTES, QUEUE_DEPTH, BlockUnit, Buffer, Many, int64_offsets, parts, run_many, transfer
-from swd.scsi.rangelock import RangeLock
 from swd.streams import stream
 from swd.values import ScsiResult
 
@@ -35,10 +34,10 @@ if TYPE_CHECKING:
 
 _D = TypeVar("_D", bound="Disk")
 
-__all__ = ["BlockUnit", "Disk", "RangeLock", "RawDisk", "wrote"]
+__all__ = ["BlockUnit", "Disk", "RangeLock", "RawDisk"]
 
 
-class Disk(StraightReads):
+class Disk(StraightIO):
     """A block device for reading, or for reading and writing. Offsets and lengths are in bytes and need no alignment.
 
     `unit` is what it stands on, `writable` whether it was opened for writing; neither is to be set.
@@ -77,8 +76,6 @@ class Disk(StraightReads):
         self._single = min(unit.max_transfer, COMMAND_BYTES)
         self._go_straight(getattr(unit, "straight", None))
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
-        self._since: int | None = None  # the unit's cache losses when the oldest write not yet flushed began
-        self._since_lock = threading.Lock()  # guards _since; nothing is called under it
 
     @property
     def is_open(self) -> bool:
@@ -109,7 +106,7 @@ class Disk(StraightReads):
         """Whether the medium is write protected."""
         return self.unit.read_only
 
-    # `pread` and `pread_into` are StraightReads'; here is what does not go straight.
+    # `pread` and `pread_into` are StraightIO'; here is what does not go straight.
 
     def _pread(self, length: int, offset: int) -> bytes:
         length = self._readable(index(length), index(offset))
@@ -138,13 +135,12 @@ class Disk(StraightReads):
         self.unit.read_blocks(lba, view)
         return length
 
-    def _settle_read(self, buffer: Buffer, lba: int, result: ScsiResult) -> None:
-        """A straight read did not end plainly GOOD: the policy of its unit, which alone has such a way, decides."""
+    def _settle(self, write: bool, buffer: Buffer, lba: int, result: ScsiResult) -> None:
+        """Straight I/O did not end plainly GOOD: the policy of its unit, which alone has such a way, decides."""
         unit: Any = self.unit
-        unit.settle(False, lba, memoryview(buffer).cast("B"), result)
+        unit.settle(write, lba, memoryview(buffer).cast("B"), result)
 
-    def pwrite(self, data: Buffer, offset: int) -> int:
-        """Write all of a contiguous buffer, which must not change meanwhile; the number of its bytes."""
+    def _pwrite(self, data: Buffer, offset: int) -> int:
         view, offset = memoryview(data), index(offset)
         if self.stable_writes and not isinstance(data, bytes):
             view = memoryview(bytes(view))
@@ -155,7 +151,7 @@ class Disk(StraightReads):
             try:
                 self._write(view.cast("B"), offset)
             finally:
-                wrote(self, before)
+                self._wrote(before)
         return length
 
     def flush(self) -> None:
@@ -165,13 +161,12 @@ class Disk(StraightReads):
         flush before.
         """
         self._require_open()
-        with self._since_lock:
-            since, self._since = self._since, None
+        since = self._unflushed()
         try:
             self.unit.flush()
         except BaseException:
             if since is not None:
-                wrote(self, since)
+                self._wrote(since)
             raise
         if since is not None and self.unit.cache_losses != since:
             raise CacheLost(
@@ -197,7 +192,7 @@ class Disk(StraightReads):
         try:
             self._zero(offset, length)
         finally:
-            wrote(self, before)
+            self._wrote(before)
 
     def _zero(self, offset: int, length: int) -> None:
         for start, stop, whole in parts(offset, length, self._block_size, bounce=0):
@@ -268,7 +263,7 @@ class Disk(StraightReads):
         try:
             run_many(self.unit, many, self._write_whole, queue_depth=index(queue_depth), errors=errors)
         finally:
-            wrote(self, before)
+            self._wrote(before)
 
     def raw(self, mode: str = "rb") -> RawDisk:
         """The disk as a raw binary stream, "rb" or "r+b", for io.BufferedReader and io.BufferedRandom."""
@@ -405,15 +400,6 @@ class Disk(StraightReads):
     def _require_open(self) -> None:
         if self._end < 0:
             raise BadDescriptor("the disk is closed: open it again")
-
-
-def wrote(disk: Disk, before: int) -> None:
-    """A write through `disk` has ended; `before`: the unit's `cache_losses` when it began. Also for raw commands."""
-    # Without the lock: a flush that takes _since after this look also covers the write, which has ended.
-    if disk._since is not None and disk._since <= before:
-        return
-    with disk._since_lock:
-        disk._since = before if disk._since is None else min(disk._since, before)
 
 
 def _destination(out: Any, count: int, size: int) -> Uint8Array:

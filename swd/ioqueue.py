@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from swd import strided
+from swd._rangelock import RangeLock
 from swd.errors import BatchError, InvalidArgument, SwdError
-from swd.scsi.rangelock import RangeLock
 
 if TYPE_CHECKING:
     import numpy as np

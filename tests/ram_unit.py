@@ -6,8 +6,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from swd._rangelock import RangeLock
 from swd.errors import MediumError, SwdError
-from swd.scsi.rangelock import RangeLock
 
 
 class RamUnit:

@@ -10,10 +10,11 @@ import struct
 import zlib
 from typing import Any
 
+from swd.scsi.rangelock import RangeLock
+
 from harness.choices import Choices
 from swd.disk import Disk
 from swd.errors import MediumError, NoSuchDevice, SwdError, Unsupported
-from swd.scsi.rangelock import RangeLock
 from swd.volumes import partitions
 from swd.volumes.lvm2 import label, records, scan, text
 from swd.volumes.lvm2.build import Builder

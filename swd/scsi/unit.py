@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from swd import strided
+from swd._rangelock import RangeLock
 from swd._straight import Straight
 from swd.errors import BadDescriptor, ScsiError, StaleIdentity, SwdError, Unsupported
 from swd.scsi import cdb, policy
 from swd.scsi.cacheloss import CacheWatch
 from swd.scsi.inquiry import BlockLimits
 from swd.scsi.probe import Facts, probe, reread
-from swd.scsi.rangelock import RangeLock
 from swd.scsi.runner import Buffer, Runner, ScsiSession
 from swd.scsi.spread import Spread
 from swd.values import ScsiResult
@@ -75,6 +75,8 @@ class LogicalUnit:
         self._read, self._write, self._batch = session.read_blocks, session.write_blocks, session.batch
         self._spread: Spread | None = None
         self.way = session.straight(lun, timeout)
+        if self.way is not None:
+            self.way.take_writes(self.lock, self.watch)
         self.straight: Straight | None = self.way
 
     @property

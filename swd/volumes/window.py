@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import errno
 from array import array
-from typing import TYPE_CHECKING
 
+from swd._rangelock import Entry, RangeLock
 from swd.errors import MediumError, SwdError
 from swd.ioqueue import BlockUnit, Buffer
-from swd.scsi.rangelock import RangeLock
-
-if TYPE_CHECKING:
-    from swd.scsi.rangelock import _Entry
 
 
 class ShiftedLock(RangeLock):
@@ -27,11 +23,14 @@ class ShiftedLock(RangeLock):
         self._whole = whole
         self._first = first
 
-    def write(self, first: int, count: int) -> _Entry:
+    def write(self, first: int, count: int) -> Entry:
         return self._whole.write(self._first + first, count)
 
-    def modify(self, first: int, count: int) -> _Entry:
+    def modify(self, first: int, count: int) -> Entry:
         return self._whole.modify(self._first + first, count)
+
+    def try_write(self, first: int, count: int) -> Entry | None:
+        return self._whole.try_write(self._first + first, count)
 
     @property
     def waiting(self) -> int:

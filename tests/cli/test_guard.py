@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swd._rangelock import RangeLock
 from swd.cli import guard
 from swd.errors import DeviceBusy, InvalidArgument
-from swd.scsi.rangelock import RangeLock
 from swd.volumes.window import Window
 
 

@@ -69,7 +69,7 @@ def test_a_public_name_is_there(name: str) -> None:
 
 def test_swd_aio_has_the_names_of_swd_that_wait() -> None:
     assert set(swd.aio.__all__) == {"open", "connect", "discover", "scan", "AsyncDisk", "AsyncSession"}
-    waiting = {"pwrite", "flush", "discard", "zero", "read_many", "write_many", "close"}
+    waiting = {"flush", "discard", "zero", "read_many", "write_many", "close"}
     assert {name for name in waiting if inspect.iscoroutinefunction(getattr(swd.aio.AsyncDisk, name))} == waiting
 
 

@@ -24,8 +24,8 @@ RANKS = (
     (1.5, "swd._targetpath"),
     (
         1,
-        *("swd._asyncread", "swd._asyncqueue", "swd._straight", "swd._fastpath", "swd._engine", "swd._crc32c"),
-        *("swd._task", "swd._watch", "swd._wire", "swd._serial", "swd._sys"),
+        *("swd._asyncdisk", "swd._asyncqueue", "swd._straight", "swd._rangelock", "swd._fastpath", "swd._engine"),
+        *("swd._crc32c", "swd._task", "swd._watch", "swd._wire", "swd._serial", "swd._sys"),
     ),
     (0, "swd.proto"),
     (0, "swd.messages"),

@@ -41,8 +41,9 @@ OWN_FOLDERS = {
 MIRRORS = {
     "target_server": "target",
     "asyncqueue": "_asyncqueue.pyx",
+    "rangelock": "_rangelock.pyx",
     "straight": "_straight.pyx",
-    "asyncread": "_asyncread.pyx",
+    "asyncdisk": "_asyncdisk.pyx",
     "crc": "_crc32c.pyx",
     "engine": "_engine.pyx",
     "pump": "_fastpath.pyx",

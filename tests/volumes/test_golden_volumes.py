@@ -12,9 +12,9 @@ import pytest
 from support import golden
 
 import swd
+from swd._rangelock import RangeLock
 from swd.disk import Disk
 from swd.errors import MediumError, SwdError
-from swd.scsi.rangelock import RangeLock
 from swd.volumes import partitions
 from swd.volumes.lvm2.build import Builder, why_group_not_writable
 from swd.volumes.lvm2.scan import Device, Group, choose, scan

@@ -14,10 +14,10 @@ from ram_unit import RamUnit
 from support import golden
 
 import swd
+from swd._rangelock import RangeLock
 from swd.disk import Disk
 from swd.driver import volumes
 from swd.errors import BatchError, CacheLost, MediumError, SwdError
-from swd.scsi.rangelock import RangeLock
 from swd.volumes.lvm2.build import Builder
 from swd.volumes.lvm2.scan import Device, choose, scan
 from swd.volumes.lvm2.unit import VolumeUnit

@@ -234,9 +234,11 @@ def test_a_window_and_its_disk_share_a_lock(gpt: Path, disk: Opened) -> None:
     part = partitions.view(whole, partitions.find(whole, 2)[0])
     first = 4 * MIB // 512
     with part.unit.lock.modify(3, 1):
-        entry = whole.unit.lock.write(first + 3, 1)
-        assert any(entry.conflicts(other) for other in whole.unit.lock._queue)
-        assert not any(whole.unit.lock.write(first + 4, 1).conflicts(other) for other in whole.unit.lock._queue)
+        assert whole.unit.lock.try_write(first + 3, 1) is None
+        assert part.unit.lock.try_write(3, 1) is None
+        elsewhere = whole.unit.lock.try_write(first + 4, 1)
+        assert elsewhere is not None
+        elsewhere.leave()
 
 
 def sealed(block: bytearray, at: int) -> None:

@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ram_unit import RamUnit
 from support import golden
 
+from swd._rangelock import RangeLock
 from swd.disk import Disk
 from swd.errors import SwdError
-from swd.scsi.rangelock import RangeLock
 from swd.volumes.lvm2 import label, thin
 from swd.volumes.lvm2.build import Builder
 from swd.volumes.lvm2.scan import Device, Group, choose, scan

@@ -6,9 +6,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from swd import strided
+from swd._rangelock import RangeLock
 from swd.driver.row import Buffer
 from swd.errors import SwdError
-from swd.scsi.rangelock import RangeLock
 
 MAX_TRANSFER = 8 << 20  # bytes of one read or write; longer ones are split, so that Ctrl-C is heard between them
 

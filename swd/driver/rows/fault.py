@@ -25,9 +25,9 @@ from swd.target.faults.conditions import Event
 from swd.values import ScsiResult
 
 if TYPE_CHECKING:
+    from swd._rangelock import RangeLock
     from swd.driver.ioctl import Request
     from swd.ioqueue import BlockUnit, Buffer
-    from swd.scsi.rangelock import RangeLock
 
 _ON_A_WIRE: Final = ("pdu", "state", "connection", "lun")  # conditions that nothing here could meet
 _BUSY, _TASK_SET_FULL, _CONFLICT, _CHECK_CONDITION = 0x08, 0x28, 0x18, 0x02

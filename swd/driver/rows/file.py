@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final
 from weakref import WeakValueDictionary
 
+from swd._rangelock import RangeLock
 from swd.disk import Disk
 from swd.driver import host, partition
 from swd.driver.errnos import During, translated
@@ -19,7 +20,6 @@ from swd.driver.rows._local import LocalUnit
 from swd.errors import BadDescriptor, DeviceBusy, InvalidArgument, MediumError, NoSuchDevice, SwdError
 from swd.proto import options
 from swd.proto.url import FileDev
-from swd.scsi.rangelock import RangeLock
 from swd.target.holes import punch_file
 
 _ZEROS = bytes(1 << 20)

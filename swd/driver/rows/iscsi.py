@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from swd.disk import Disk, wrote
+from swd.disk import Disk
 from swd.driver import initiator, known, partition, secrets, statistics
 from swd.driver.errnos import During, translated
 from swd.driver.ioctl import Request
@@ -197,7 +197,7 @@ def _sg_io(unit: Unit, io: SgIo) -> ScsiResult:
         return logical.execute(io.cdb, data_out=io.data_out, data_in=io.data_in, timeout=io.timeout)
     finally:
         if io.data_out:
-            wrote(unit.disk, before)
+            unit.disk._wrote(before)
 
 
 def _logical(unit: Unit, request: str) -> LogicalUnit:

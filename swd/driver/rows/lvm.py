@@ -16,13 +16,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
+from swd._rangelock import RangeLock
 from swd.disk import Disk
 from swd.driver import holders, partition, volumes
 from swd.driver.row import Unit, Wanted
 from swd.errors import MediumError, SwdError
 from swd.proto import options
 from swd.proto.url import LvmDev
-from swd.scsi.rangelock import RangeLock
 from swd.volumes.lvm2.build import Builder, why_not_writable
 from swd.volumes.lvm2.unit import VolumeUnit
 

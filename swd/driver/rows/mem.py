@@ -11,6 +11,7 @@ import os
 import threading
 from dataclasses import replace
 
+from swd._rangelock import RangeLock
 from swd.disk import Disk
 from swd.driver import partition
 from swd.driver.row import Unit, Wanted
@@ -18,7 +19,6 @@ from swd.driver.rows._local import LocalUnit
 from swd.errors import InvalidArgument
 from swd.proto import options
 from swd.proto.url import MemDev
-from swd.scsi.rangelock import RangeLock
 from swd.target.media import RamMedium
 
 

@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from swd import strided
+from swd._rangelock import RangeLock
 from swd.errors import BatchError, MediumError, SwdError, Unsupported
 from swd.ioqueue import Buffer
-from swd.scsi.rangelock import RangeLock
 from swd.volumes.lvm2 import transfer
 from swd.volumes.lvm2.layers import Layer, Piece
 

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
 
-from swd.scsi.rangelock import RangeLock, _Entry
+from swd._rangelock import RangeLock
 
 LONG = 10.0  # seconds that a test waits for what must come
 
@@ -101,23 +103,105 @@ def test_a_modify_that_waits_is_not_overtaken(hold) -> None:
     assert late.inside.wait(LONG)
 
 
-def test_whoever_is_interrupted_leaves_the_queue(hold) -> None:
-    """As by Ctrl-C while waiting."""
-
-    class Interrupted(threading.Condition):
-        def wait(self, timeout: float | None = None) -> bool:
-            raise KeyboardInterrupt
-
-    lock = RangeLock()
+def test_whoever_is_interrupted_leaves_the_queue_and_lets_those_behind_go_on(hold) -> None:
+    """By Ctrl-C while waiting."""
+    lock, behind = RangeLock(), []
     holder = hold(lock.modify(0, 1))
     assert holder.inside.wait(LONG)
-    lock._changed, patient = Interrupted(lock._guard), lock._changed
-    with pytest.raises(KeyboardInterrupt), lock.modify(0, 1):
-        raise AssertionError("it got in")
-    lock._changed = patient
-    assert lock.waiting == 0
+
+    def interrupt() -> None:
+        wait_for_waiters(lock, 1)
+        behind.append(hold(lock.write(1, 1)))
+        wait_for_waiters(lock, 2)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt), lock.modify(0, 2):
+            raise AssertionError("it got in")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    thread.join(LONG)
+    assert behind[0].inside.wait(LONG)
+    assert not lock.waiting
     holder.leave()
-    assert hold(lock.modify(0, 1)).inside.wait(LONG)
+    behind[0].leave()
+    assert hold(lock.modify(0, 2)).inside.wait(LONG)
+
+
+def test_those_who_may_go_on_do_and_no_others(hold) -> None:
+    lock = RangeLock()
+    first, second = hold(lock.modify(0, 1)), hold(lock.modify(5, 1))
+    assert first.inside.wait(LONG)
+    assert second.inside.wait(LONG)
+    for_first, for_second = hold(lock.write(0, 1)), hold(lock.write(5, 1))
+    wait_for_waiters(lock, 2)
+    second.leave()
+    assert for_second.inside.wait(LONG)
+    assert lock.waiting == 1
+    assert not for_first.inside.is_set()
+    first.leave()
+    assert for_first.inside.wait(LONG)
+
+
+def test_an_entry_is_held_once_and_left_as_often_as_one_likes() -> None:
+    lock = RangeLock()
+    entry = lock.modify(0, 1)
+    with entry, pytest.raises(RuntimeError, match="held already"), entry:
+        raise AssertionError("it got in")
+    entry.leave()
+    with entry:
+        assert lock.try_write(0, 1) is None
+    assert lock.try_write(0, 1) is not None
+
+
+def test_an_abandoned_entry_lives_as_long_as_it_is_held_and_no_longer() -> None:
+    lock = RangeLock()
+    lock.try_write(7, 1)  # nobody keeps it
+    gone = lock.write(7, 1)
+    del gone
+    with lock.modify(8, 1):
+        assert lock.try_write(7, 1) is not None
+    forgotten = weakref.ref(lock)
+    del lock
+    assert forgotten() is not None  # what is held keeps its lock
+
+
+def test_ranges_to_the_last_block_there_can_be() -> None:
+    lock, last = RangeLock(), (1 << 63) - 2
+    with lock.modify(last, 1):
+        assert lock.try_write(last, 1) is None
+        assert lock.try_write(last - 1, 1) is not None
+    for wrong in (-1, 1 << 64):
+        with pytest.raises(OverflowError):
+            lock.write(wrong, 1)
+
+
+def test_many_threads_lose_no_change() -> None:
+    """Each adds one to a few counters, in two steps; plain writes come and go."""
+    lock, counters = RangeLock(), [0] * 8
+
+    def add(number: int) -> None:
+        for turn in range(300):
+            first = (number + turn) % 7
+            with lock.modify(first, 2):
+                for at in (first, first + 1):
+                    found = counters[at]
+                    if turn % 10 == 0:
+                        threading.Event().wait(0)  # somebody else's turn
+                    counters[at] = found + 1
+            with lock.write(first, 1):
+                pass
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sum(counters) == 6 * 300 * 2
+    assert not lock.waiting
 
 
 def test_an_error_inside_gives_the_range_back() -> None:
@@ -128,25 +212,18 @@ def test_an_error_inside_gives_the_range_back() -> None:
         assert lock.waiting == 0
 
 
-def test_a_write_costs_the_same_however_many_there_are(hold, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_costs_the_same_however_many_there_are(hold) -> None:
     """It looks at others only while one of them modifies; what has ended no longer counts."""
-    lock, compared = RangeLock(), 0
-    plain = _Entry.conflicts
-
-    def counted(entry: _Entry, other: _Entry) -> bool:
-        nonlocal compared
-        compared += 1
-        return plain(entry, other)
-
-    monkeypatch.setattr(_Entry, "conflicts", counted)
+    lock = RangeLock()
     with lock.modify(0, 1):
         assert lock.try_write(0, 1) is None
-        assert compared == 1
+        assert lock.compared == 1
     held = [lock.try_write(n, 1) for n in range(100)]
     hold(lock.write(0, 1)).inside.wait(LONG)
-    assert compared == 1
+    assert lock.compared == 1
     waiting = hold(lock.modify(50, 1))
     wait_for_waiters(lock, 1)
+    assert lock.compared > 1
     assert lock.try_write(50, 1) is None
     for entry in held:
         assert entry is not None

@@ -19,7 +19,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from swd._asyncqueue cimport FINISHED, AsyncQueue, Pending
+from swd._asyncqueue cimport AWAITED, FINISHED, AsyncQueue, Pending
 from swd._rangelock cimport Entry
 from swd._straight cimport Straight, StraightIO
 
@@ -107,7 +107,6 @@ cdef class Transfer(Pending):
         if self.phase == FRESH:
             self.phase = OVER   # should it not even begin
             if self.begin():
-                self.phase = WAITING
                 self.future._asyncio_future_blocking = True
                 Py_INCREF(self.future)
                 result[0] = <PyObject *>self.future
@@ -129,6 +128,8 @@ cdef class Transfer(Pending):
     cdef object outcome(self):
         if self.future.ending == FINISHED:
             return self.future.outcome
+        if self.future.ending == AWAITED:   # by another task: it is not for this one to end it
+            raise RuntimeError("this is awaited already")
         try:
             return self.future.result()
         except BaseException:
@@ -149,16 +150,17 @@ cdef class Transfer(Pending):
     cdef object settled(self, outcome):
         if not self.write:
             return self.face._settle_read(self.buffer, self.length, self.offset, outcome)
-        entry, self.entry = self.entry, None    # it is the coroutine's from here on
-        return self.face._settle_write(self.buffer, self.offset, outcome, entry, self.losses)
+        self.leave()
+        return self.face._settle_write(self.buffer, self.offset, outcome, self.losses)
 
     cdef bint begin(self) except -1:
         """Queues it, if it can go straight."""
         cdef AsyncStraight face = self.face
         cdef StraightIO disk = face.straight
         cdef int64_t at, length
-        cdef uint8_t *place
         if face.queue is None or disk.way is None or not PyLong_CheckExact(self.offset):
+            return False
+        if self.buffer is None and not PyLong_CheckExact(self.length):
             return False
         # get_running_loop() would ask the kernel for the process, for the sake of forks; the pump sees to those.
         # Where a flush is due this turn, the loop is at it.
@@ -172,17 +174,27 @@ cdef class Transfer(Pending):
         if not disk.is_straight(at, length) or (self.write and not face.takes_writes()):
             self.unpin()
             return False
-        place = self.place(length)
-        begun = self.start(at // disk._block_size, <uint32_t>(length // disk._block_size), place, <uint32_t>length)
-        if begun is None:
+        try:
+            if not self.queued(at // disk._block_size, <uint32_t>(length // disk._block_size), <uint32_t>length):
+                self.unpin()
+                return False
+            if not (face.queue.flushing and face.queue.ticking):
+                face.arm()
+        except BaseException:   # a dead session, or Ctrl-C
+            self.close()
             self.unpin()
-            return False
-        self.queue = face.queue
-        if not (face.queue.flushing and face.queue.ticking):
-            face.arm()
+            raise
         return True
 
-    cdef int64_t pin(self) except -1:
+    cdef bint queued(self, uint64_t lba, uint32_t blocks, uint32_t size) except -1:
+        cdef uint8_t *place = self.place(size)
+        if self.start(lba, blocks, place, size) is None:
+            return False
+        self.queue = self.face.queue
+        self.phase = WAITING
+        return True
+
+    cdef int64_t pin(self) except? -1:
         """How many bytes they are; the buffer, if there is one, stays where it is."""
         if self.buffer is None:
             return self.length

@@ -33,10 +33,13 @@ cdef class Entry:
 
     cpdef leave(self):
         """Nobody waits for it any more."""
-        self.lock.remove(self)
+        if self.stands:
+            self.lock.remove(self)
 
     def __enter__(self):
         cdef RangeLock lock = self.lock
+        if lock is None:
+            raise TypeError("a RangeLock makes entries, nobody else")
         if self.stands:
             raise RuntimeError("this range is held already")
         lock.append(self)
@@ -44,7 +47,7 @@ cdef class Entry:
             lock.wait(self)
 
     def __exit__(self, *_error):
-        self.lock.remove(self)
+        self.leave()
 
 
 cdef class RangeLock:

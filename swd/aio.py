@@ -23,7 +23,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from swd._asyncdisk import AsyncStraight
-from swd._rangelock import Entry
 from swd.disk import Disk
 from swd.driver import plain
 from swd.driver import scan as _scan
@@ -107,7 +106,7 @@ class AsyncDisk(AsyncStraight):
     # `pread` and `pread_into` are AsyncStraight'; here is what does not go straight.
 
     async def _pread(self, length: int, offset: int) -> bytes:
-        unit, held = self._unit, self._held
+        unit, held, length, offset = self._unit, self._held, index(length), index(offset)
         if held is None or unit is None or not self._is_plain(unit, length, offset):
             return await _in_thread(self.disk.pread, length, offset)
         size = unit.block_size
@@ -120,7 +119,7 @@ class AsyncDisk(AsyncStraight):
         return data
 
     async def _pread_into(self, buffer: Buffer, offset: int) -> int:
-        unit, held = self._unit, self._held
+        unit, held, offset = self._unit, self._held, index(offset)
         view = memoryview(buffer)
         length = view.nbytes
         if held is None or unit is None or view.readonly or not self._is_plain(unit, length, offset):
@@ -138,13 +137,13 @@ class AsyncDisk(AsyncStraight):
         place = memoryview(bytearray(length or 0) if buffer is None else buffer).cast("B")
         unit = self._unit
         assert unit is not None
-        await self._settle(unit, False, offset // unit.block_size, place, outcome)
+        await self._settle(partial(unit.settle, False), offset // unit.block_size, place, outcome)
         return bytes(place) if buffer is None else len(place)
 
     async def _pwrite(self, data: Buffer, offset: int) -> int:
         if self._copies and type(data) is not bytes:
             data = bytes(memoryview(data))  # of an int, bytes() would make zeros
-        unit, held = self._unit, self._held
+        unit, held, offset = self._unit, self._held, index(offset)
         length = memoryview(data).nbytes
         if held is None or unit is None or not self.disk.writable or not self._is_plain(unit, length, offset):
             return await _in_thread(self.disk.pwrite, data, offset)
@@ -157,26 +156,28 @@ class AsyncDisk(AsyncStraight):
         queue = held.queue
         try:
             outcome = await queue.submit(queue.queue.write, unit.lun, lba, blocks, data, _timeout(unit))
-        except BaseException:
-            self._leave(entry, before)
-            raise
-        return await self._settle_write(data, offset, outcome, entry, before)
+        finally:
+            entry.leave()
+            self.disk._wrote(before)
+        return length if type(outcome) is int else await self._settle_write(data, offset, outcome, before)
 
-    async def _settle_write(self, data: Buffer, offset: int, outcome: object, entry: Entry, before: int) -> int:
-        """What a write comes to that holds `entry`: how many bytes."""
+    async def _settle_write(self, data: Buffer, offset: int, outcome: object, before: int) -> int:
+        """What a write comes to that did not end plainly GOOD, and has left the lock: how many bytes."""
+        view = memoryview(data).cast("B")
         unit = self._unit
         assert unit is not None
-        try:
-            if type(outcome) is not int:
-                await self._settle(unit, True, offset // unit.block_size, data, outcome)
-        finally:
-            self._leave(entry, before)
-        return memoryview(data).nbytes
+        await self._settle(partial(self._write_again, unit, before), offset // unit.block_size, view, outcome)
+        return len(view)
 
-    def _leave(self, entry: Entry, before: int) -> None:
-        """A write has ended, in whatever way."""
-        entry.leave()
-        self.disk._wrote(before)
+    def _write_again(self, unit: ScsiUnit, before: int, lba: int, view: memoryview, result: ScsiResult) -> None:
+        """In a thread. The lock is taken here: a place held since the write began would never be given back where all
+        threads of the executor wait for it; and whoever is cancelled meanwhile gives up no place that is in use.
+        """
+        with unit.lock.write(lba, len(view) // unit.block_size):
+            try:
+                unit.settle(True, lba, view, result)
+            finally:
+                self.disk._wrote(before)
 
     async def flush(self) -> None:
         """As `Disk.flush`."""
@@ -254,12 +255,12 @@ class AsyncDisk(AsyncStraight):
             and not unit.gone
         )
 
-    async def _settle(self, unit: ScsiUnit, write: bool, lba: int, buffer: Any, outcome: object) -> None:
+    async def _settle(self, policy: Callable[..., None], lba: int, view: memoryview, outcome: object) -> None:
         """An I/O that did not end plainly GOOD: the unit's policy decides, in a thread, as for blocking calls."""
         if not isinstance(outcome, Completion):
             assert isinstance(outcome, BaseException)
             raise outcome
-        await _in_thread(unit.settle, write, lba, buffer, result_of(outcome, None))
+        await _in_thread(policy, lba, view, result_of(outcome, None))
 
 
 class AsyncSession:

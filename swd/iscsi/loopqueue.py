@@ -56,8 +56,8 @@ class LoopQueue:
         """Starts an I/O (`queue.read`, `.read_into` or `.write`) and waits for its outcome; dropped when cancelled."""
         while (one := start(*args)) is None:
             await self._room()
-        self.arm()
         try:
+            self.arm()
             return await one.future
         except BaseException:
             self.queue.drop(one)
@@ -65,12 +65,12 @@ class LoopQueue:
 
     def arm(self) -> None:
         """Something has been queued: it is sent this turn, and its deadline is looked at now and then."""
-        if not self.queue.flushing:
-            self.queue.flushing = True
+        if not self.queue.flushing:  # the loop first: Ctrl-C in between costs one flush too many, not all there are
             self._loop.call_soon(self._flush)
+            self.queue.flushing = True
         if not self.queue.ticking:
-            self.queue.ticking = True
             self._loop.call_later(TICK, self._tick)
+            self.queue.ticking = True
 
     async def _room(self) -> None:
         """Until some other I/O has ended, or a tick is over: threads may have taken all the slots."""

@@ -33,6 +33,10 @@ class ShiftedLock(RangeLock):
         return self._whole.try_write(self._first + first, count)
 
     @property
+    def entries(self) -> int:
+        return self._whole.entries
+
+    @property
     def waiting(self) -> int:
         return self._whole.waiting
 

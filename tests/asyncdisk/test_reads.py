@@ -118,6 +118,9 @@ def test_bad_arguments(run: Callable[[Main], None]) -> None:
     async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
         with pytest.raises(InvalidArgument):
             await disk.pread(512, -512)
+        for length in (-1, -512):
+            with pytest.raises(InvalidArgument):
+                await disk.pread(length, 0)
         with pytest.raises(TypeError):
             await disk.pread_into(bytes(512), 0)
         with pytest.raises(TypeError):

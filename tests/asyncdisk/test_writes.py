@@ -8,9 +8,11 @@ import asyncio
 import errno
 import gc
 import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -170,6 +172,25 @@ def test_bad_arguments_write_nothing(run: Run) -> None:
     run(main)
 
 
+def test_numbers_that_are_no_integers_are_refused(run: Run) -> None:
+    """Also where they would be whole, and the range a plain one."""
+
+    async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
+        for never in (512.0, "512", None):
+            for begin in (
+                lambda never: disk.pwrite(b"x" * 512, never),
+                lambda never: disk.pread(512, never),
+                lambda never: disk.pread(never, 512),
+                lambda never: disk.pread_into(bytearray(512), never),
+            ):
+                with pytest.raises(TypeError):
+                    await begin(never)
+        assert await disk.pwrite(b"n" * 512, np.int64(512)) == 512  # type: ignore[arg-type]
+        assert await disk.pread(np.int64(1024), False) == bytes(512) + b"n" * 512  # type: ignore[arg-type]
+
+    run(main)
+
+
 def test_a_disk_for_reading_takes_no_write(run: Run) -> None:
     async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
         with pytest.raises(BadDescriptor, match="reading only"):
@@ -188,6 +209,64 @@ def test_an_odd_answer_is_settled_and_the_blocks_are_free(run: Run) -> None:
             await disk.pwrite(b"b" * 512, 0)
         assert caught.value.errno == errno.ENOSPC
         assert not lock_of(disk).entries
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["B", "Q", "d"])
+def test_items_of_any_size_are_settled_as_bytes(run: Run, kind: str) -> None:
+    async def main(disk: aio.AsyncDisk, lun: Lun) -> None:
+        data = np.arange(4096, dtype=np.uint8).view(kind).reshape(2, -1)
+        lun.script.attention(POWER_ON)
+        assert await disk.pwrite(data, 512) == 4096
+        assert await disk.pread(5120, 0) == bytes(512) + data.tobytes() + bytes(512)
+
+    run(main, stable_writes="none")
+
+
+def test_an_odd_answer_is_settled_where_all_threads_wait_for_its_blocks(run: Run) -> None:
+    async def main(disk: aio.AsyncDisk, lun: Lun) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        lun.script.attention(POWER_ON)
+        tasks = [asyncio.ensure_future(disk.pwrite(data, 0)) for data in (b"w" * 512, b"cut")]
+        try:
+            _, waiting = await asyncio.wait(tasks, timeout=5)
+            assert not waiting
+        finally:
+            tasks[0].cancel()   # or the thread would wait for ever
+        assert await disk.pread(512, 0) in (b"cut" + b"w" * 509, b"w" * 512)
+        assert not lock_of(disk).entries
+
+    run(main)
+
+
+def test_what_is_settled_holds_its_blocks_though_it_was_cancelled(run: Run) -> None:
+    """A thread sends it once more: who changes a part of its blocks waits for that."""
+
+    async def main(disk: aio.AsyncDisk, lun: Lun) -> None:
+        settling, go = threading.Event(), threading.Event()
+        settle = disk.disk.unit.settle  # type: ignore[attr-defined]
+
+        def slowly(*arguments: object) -> None:
+            settling.set()
+            assert go.wait(10)
+            settle(*arguments)
+
+        disk.disk.unit.settle = slowly  # type: ignore[attr-defined]
+        lun.script.attention(POWER_ON)
+        writing = asyncio.ensure_future(disk.pwrite(b"w" * 512, 0))
+        await asyncio.to_thread(settling.wait, 10)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        try:
+            changing = asyncio.ensure_future(disk.pwrite(b"cut", 0))
+            await asyncio.sleep(0.05)
+            assert not changing.done()
+        finally:
+            go.set()
+        await changing
+        assert await disk.pread(512, 0) == b"cut" + b"w" * 509
 
     run(main)
 
@@ -274,6 +353,68 @@ def test_a_flush_after_a_reset_tells_of_what_was_written(run: Run) -> None:
         with pytest.raises(CacheLost):
             await disk.flush()
         await disk.flush()
+
+    run(main)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_one_that_cannot_be_sent_frees_its_buffer_and_its_blocks(run: Run, error: type[BaseException]) -> None:
+    """As where Ctrl-C comes between queueing it and asking the loop to send it."""
+
+    async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
+        class Interrupted:
+            def __init__(self, loop: Any) -> None:
+                self.times, self.loop = 1, loop
+
+            def call_soon(self, *arguments: object) -> object:
+                self.times -= 1
+                if self.times == 0:
+                    raise error
+                return self.loop.call_soon(*arguments)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.loop, name)
+
+        await disk.pwrite(bytes(512), 0)
+        queue: Any = disk._held.queue  # type: ignore[union-attr]
+        queue._loop = Interrupted(queue._loop)
+        data = bytearray(512)
+        write = disk.pwrite(data, 512)
+        with pytest.raises(error):
+            await write
+        data.append(0)
+        assert not lock_of(disk).entries
+        assert await disk.pwrite(bytes(512), 0) == 512  # it is sent, and so is what comes after
+
+    run(main, stable_writes="none")
+
+
+def test_a_dead_session_takes_no_buffer(run: Run) -> None:
+    async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
+        await asyncio.to_thread(disk.disk.unit.session.close, True)  # type: ignore[attr-defined]
+        for begin in (disk.pwrite, disk.pread_into):
+            data = bytearray(512)
+            transfer = begin(data, 0)
+            with pytest.raises(SwdError):
+                await transfer
+            data.append(0)
+        assert not lock_of(disk).entries
+
+    run(main, stable_writes="none")
+
+
+def test_two_cannot_wait_for_the_same(run: Run) -> None:
+    async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
+        write = disk.pwrite(b"w" * 512, 0)
+
+        async def again() -> int:
+            return await write
+
+        first, second = asyncio.ensure_future(write), asyncio.ensure_future(again())
+        with pytest.raises(RuntimeError, match="awaited already"):
+            await second
+        assert await asyncio.wait_for(first, 5) == 512
+        assert await disk.pread(512, 0) == b"w" * 512
 
     run(main)
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from swd._rangelock import RangeLock
+from swd._rangelock import Entry, RangeLock
 
 LONG = 10.0  # seconds that a test waits for what must come
 
@@ -155,6 +155,12 @@ def test_an_entry_is_held_once_and_left_as_often_as_one_likes() -> None:
     with entry:
         assert lock.try_write(0, 1) is None
     assert lock.try_write(0, 1) is not None
+
+
+def test_an_entry_of_no_lock_can_do_nothing() -> None:
+    with pytest.raises(TypeError, match="a RangeLock makes entries"), Entry():
+        raise AssertionError("it got in")
+    Entry().leave()
 
 
 def test_an_abandoned_entry_lives_as_long_as_it_is_held_and_no_longer() -> None:

@@ -236,6 +236,7 @@ def test_a_window_and_its_disk_share_a_lock(gpt: Path, disk: Opened) -> None:
     with part.unit.lock.modify(3, 1):
         assert whole.unit.lock.try_write(first + 3, 1) is None
         assert part.unit.lock.try_write(3, 1) is None
+        assert part.unit.lock.entries == whole.unit.lock.entries == 1
         elsewhere = whole.unit.lock.try_write(first + 4, 1)
         assert elsewhere is not None
         elsewhere.leave()

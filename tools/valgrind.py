@@ -38,7 +38,8 @@ WHAT = (
     *("pump/test_commands.py", "pump/test_batch.py", "pump/test_submitted.py", "pump/test_threads.py"),
     *("pump/test_pump_streams.py", "test_streams.py"),
     *("crc/test_kernels.py", "asyncqueue/test_turns.py", "asyncqueue/test_trouble.py"),
-    *("straight/test_straight.py", "asyncread/test_reads.py"),
+    *("straight/test_straight.py", "straight/test_straight_writes.py", "rangelock/test_rangelock.py"),
+    *("asyncdisk/test_reads.py", "asyncdisk/test_writes.py"),
     *("targetpath/test_targetpath_units.py", "targetpath/test_targetpath_settings.py"),
 )
 # What cannot run here, and why.

@@ -10,9 +10,8 @@ import struct
 import zlib
 from typing import Any
 
-from swd.scsi.rangelock import RangeLock
-
 from harness.choices import Choices
+from swd._rangelock import RangeLock
 from swd.disk import Disk
 from swd.errors import MediumError, NoSuchDevice, SwdError, Unsupported
 from swd.volumes import partitions

@@ -154,6 +154,7 @@ def test_an_entry_is_held_once_and_left_as_often_as_one_likes() -> None:
     entry.leave()
     with entry:
         assert lock.try_write(0, 1) is None
+        assert lock.entries == 1
     assert lock.try_write(0, 1) is not None
 
 

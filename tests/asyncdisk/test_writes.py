@@ -319,7 +319,7 @@ def test_a_cancelled_write_frees_its_buffer_and_its_blocks_at_once(run: Run, buf
 
 
 def test_a_write_whose_task_is_gone_frees_its_blocks(places: None) -> None:
-    """As where a program ends its loop without waiting for all that it has begun."""
+    """As where a program closes its loop, and then the disk, without waiting for all that it has begun."""
     plan = Plan([Fault("no_answer", command="WRITE")])
     with TargetServer([TargetConfig(NAME, {0: Lun(RamMedium(SIZE))})], faults=plan) as server:
         loop = asyncio.new_event_loop()
@@ -332,14 +332,29 @@ def test_a_write_whose_task_is_gone_frees_its_blocks(places: None) -> None:
             return task
 
         task = loop.run_until_complete(begin())
-        lock = lock_of(disk)
-        assert lock.entries == 1
-        loop.run_until_complete(disk.close())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
+        held, lock = disk._held, lock_of(disk)
+        assert held is not None
+        held.let_go()
+        assert lock.entries == 1
         del task
         gc.collect()
         assert not lock.entries
+        disk.disk.close()
+
+
+def test_a_write_that_cannot_begin_says_why_and_nothing_else(run: Run) -> None:
+    async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
+        disk.disk.unit.session.close(True)  # type: ignore[attr-defined]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for begin in (lambda: disk.pwrite(bytes(512), 0), lambda: disk.pread(512, 0)):
+                with pytest.raises(BadDescriptor, match="session is closed"):
+                    await begin()
+        assert not lock_of(disk).entries
+
+    run(main)
 
 
 def test_a_flush_after_a_reset_tells_of_what_was_written(run: Run) -> None:

@@ -287,6 +287,7 @@ def test_it_waits_for_who_changes_a_part_of_its_blocks(run: Run) -> None:
 
 def test_who_changes_a_part_waits_for_it(run: Run) -> None:
     async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
+        await disk.flush()  # there is a thread now
         writing = asyncio.ensure_future(disk.pwrite(b"w" * 4096, 0))
         await asyncio.sleep(0)
         changing = asyncio.ensure_future(disk.pwrite(b"cut", 1))
@@ -297,7 +298,7 @@ def test_who_changes_a_part_waits_for_it(run: Run) -> None:
         assert await changing == 3
         assert await disk.pread(4096, 0) == b"wcut" + b"w" * 4092
 
-    run(main, Plan([Fault("slow", command="WRITE", seconds=0.1)]))
+    run(main, Plan([Fault("slow", command="WRITE", seconds=0.3)]))
 
 
 @pytest.mark.parametrize("buffer", [bytearray, bytes])

@@ -445,6 +445,22 @@ def test_more_than_the_session_has_slots(run: Run) -> None:
     run(main)
 
 
+def test_those_that_wait_for_a_slot_may_be_cancelled(run: Run) -> None:
+    async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
+        count = SIZE // 512
+        tasks = [asyncio.ensure_future(disk.pwrite(bytes(512), n * 512)) for n in range(count)]
+        await asyncio.sleep(0.05)
+        assert lock_of(disk).entries == count
+        assert disk.disk.unit.session.statistics["slot_waits"]  # type: ignore[attr-defined]
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(one) for one in ended} == {asyncio.CancelledError}
+        assert not lock_of(disk).entries
+
+    run(main, Plan([Fault("no_answer", command="WRITE")]))
+
+
 def test_a_closed_disk_is_refused_and_what_is_under_way_is_cancelled(run: Run) -> None:
     async def main(disk: aio.AsyncDisk, _lun: Lun) -> None:
         later = disk.pwrite(bytes(512), 512)

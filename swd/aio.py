@@ -9,7 +9,8 @@ asks for leaves in one system call, and each answer completes a future in compil
 unaligned ranges, long transfers, flushes, and I/O that did not end plainly well) goes through the blocking calls in a
 thread of the loop's executor. asyncio and uvloop both do. A disk belongs to the loop in which it was opened.
 
-A cancelled read or write is let go of at once: its buffer is free, and whether a write was done is not known.
+A cancelled read or write is let go of at once: its buffer is free, and whether a write was done, or is done yet, is not
+known.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class AsyncDisk(AsyncStraight):
     def read_only(self) -> bool:
         return self.disk.read_only
 
-    # `pread` and `pread_into` are AsyncStraight'; here is what does not go straight.
+    # `pread`, `pread_into` and `pwrite` are AsyncStraight's; here is what does not go straight.
 
     async def _pread(self, length: int, offset: int) -> bytes:
         unit, held, length, offset = self._unit, self._held, index(length), index(offset)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 from support.peer import NAME, Talk, playing
+from support.straight import Plain
 
 from swd import aio
 from swd.disk import Disk
@@ -171,20 +172,6 @@ def test_a_cancelled_read_lets_go_of_its_buffer_at_once(new_loop: Callable[[], A
     loop = new_loop()
     loop.run_until_complete(asyncio.wait_for(main(), 20))
     loop.close()
-
-
-class Plain:
-    """A unit that nobody probed: a session's straight way, and sizes."""
-
-    block_size = physical_block_size = 512
-    blocks = 1 << 20
-    read_only = False
-    identity = "nobody"
-    max_transfer = 1 << 20
-    cache_losses = 0
-
-    def __init__(self, session: Any) -> None:
-        self.straight = session.straight(0)
 
 
 def test_another_loop_is_refused_and_nothing_is_queued(places: None) -> None:

@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
-import errno
 import socket
-import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from support.peer import NAME, Talk, playing
+from support.straight import Plain, calls_seen
 
 import swd
 from swd.disk import Disk
-from swd.errors import BadDescriptor, DeadlineExceeded, InvalidArgument, ScsiError, StaleIdentity, SwdError
+from swd.errors import BadDescriptor, DeadlineExceeded, InvalidArgument, StaleIdentity, SwdError
 from swd.proto import pdu
 from swd.proto.pdu import Opcode
 from swd.target import Lun, RamMedium, TargetConfig, TargetServer
@@ -38,17 +36,6 @@ def lun() -> Lun:
 def disk(lun: Lun, places: None) -> Iterator[Disk]:
     with TargetServer([TargetConfig(NAME, {0: lun})]) as server, swd.open(f"iscsi://{server.portal}/{NAME}/0") as disk:
         yield disk
-
-
-def calls_seen(run: object, *arguments: object) -> Counter[str]:
-    """The names of the Python functions that are called on the way."""
-    seen: Counter[str] = Counter()
-    sys.setprofile(lambda frame, event, _: seen.update([frame.f_code.co_name] if event == "call" else []))
-    try:
-        run(*arguments)  # type: ignore[operator]
-    finally:
-        sys.setprofile(None)
-    return seen
 
 
 def test_no_python_is_called_for_a_plain_read(disk: Disk) -> None:
@@ -156,23 +143,6 @@ def test_a_deadline_climbs_the_ladder_and_frees_the_buffer(places: None) -> None
         with pytest.raises(DeadlineExceeded):
             reads.pread_into(place, 0)
         place.append(0)  # BufferError if it were still exported
-
-
-class Plain:
-    """A unit that nobody probed: a session's straight way, and sizes."""
-
-    block_size = physical_block_size = 512
-    blocks = 1 << 20
-    read_only = False
-    identity = "nobody"
-    max_transfer = 1 << 20
-    cache_losses = 0
-
-    def __init__(self, session: swd.Session) -> None:
-        self.straight = session.straight(0)
-
-    def settle(self, write: bool, lba: int, buffer: memoryview, result: object) -> None:
-        raise ScsiError(f"status {result}", errno=errno.EIO)
 
 
 def test_a_link_that_ends_is_an_error_and_frees_the_buffer(places: None) -> None:

@@ -6,29 +6,19 @@ from __future__ import annotations
 import array
 import errno
 import socket
-import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from support.peer import NAME, Talk, playing
+from support.straight import Plain, calls_seen
 
 import swd
 from swd._rangelock import RangeLock
 from swd.disk import Disk
-from swd.errors import (
-    BadDescriptor,
-    CacheLost,
-    DeadlineExceeded,
-    InvalidArgument,
-    MediumError,
-    ScsiError,
-    StaleIdentity,
-    SwdError,
-)
+from swd.errors import BadDescriptor, CacheLost, DeadlineExceeded, InvalidArgument, MediumError, StaleIdentity, SwdError
 from swd.proto import pdu
 from swd.proto.pdu import Opcode
 from swd.target import Lun, RamMedium, TargetConfig, TargetServer
@@ -52,17 +42,6 @@ def url(lun: Lun, places: None) -> Iterator[str]:
 def disk(url: str) -> Iterator[Disk]:
     with swd.open(url, "r+b") as disk:
         yield disk
-
-
-def calls_seen(run: object, *arguments: object) -> Counter[str]:
-    """The names of the Python functions that are called on the way."""
-    seen: Counter[str] = Counter()
-    sys.setprofile(lambda frame, event, _: seen.update([frame.f_code.co_name] if event == "call" else []))
-    try:
-        run(*arguments)  # type: ignore[operator]
-    finally:
-        sys.setprofile(None)
-    return seen
 
 
 def test_no_python_is_called_for_a_plain_write(disk: Disk) -> None:
@@ -196,26 +175,6 @@ def test_a_flush_after_a_reset_tells_of_what_was_written(url: str, lun: Lun) -> 
         with pytest.raises(CacheLost):
             disk.flush()
         disk.flush()
-
-
-class Plain:
-    """A unit that nobody probed: a session's straight way, and sizes."""
-
-    block_size = physical_block_size = 512
-    blocks = 1 << 20
-    read_only = False
-    identity = "nobody"
-    max_transfer = 1 << 20
-    cache_losses = losses = 0
-
-    def __init__(self, session: swd.Session) -> None:
-        self.lock = RangeLock()
-        self.straight = session.straight(0)
-        self.straight.take_writes(self.lock, self)
-
-    def settle(self, write: bool, lba: int, buffer: memoryview, result: object) -> None:
-        assert write
-        raise ScsiError(f"status {result}", errno=errno.EIO)
 
 
 def is_free(lock: RangeLock) -> bool:

@@ -36,6 +36,10 @@ def straight(count):
     for place in numbers[:count]:
         disk.pread_into(one, place)
 
+def straight_writes(count):
+    for place in numbers[:count]:
+        disk.pwrite(one, place)
+
 def stream(count):
     for _ in disk.stream(places[:count], SIZE, queue_depth=32):
         pass
@@ -49,6 +53,7 @@ ways = {
     "write_many": lambda count: disk.write_many(places[:count], space[:count], queue_depth=32),
     "stream": stream,
     "pread_into": straight,
+    "pwrite": straight_writes,
     "control": control,
 }
 found = {}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import array
 import asyncio
 import errno
+import itertools
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -162,10 +163,12 @@ def test_tasks_go_on_when_the_connection_comes_back(monkeypatch: pytest.MonkeyPa
             session = disk.disk.unit.session  # type: ignore[attr-defined]
 
             async def one(number: int) -> None:
-                for turn in range(1, 60):
+                for turn in itertools.count(1):
                     data = array.array("I", [number, turn] * 512).tobytes()
                     assert await disk.pwrite(data, number * 8192) == 4096
                     assert await disk.pread(4096, number * 8192) == data
+                    if cutting.done():
+                        return
 
             async def cut() -> None:
                 for _ in range(4):
@@ -176,7 +179,8 @@ def test_tasks_go_on_when_the_connection_comes_back(monkeypatch: pytest.MonkeyPa
                     while session._pump.epoch == epoch:
                         await asyncio.sleep(0.01)
 
-            await asyncio.gather(cut(), *(one(number) for number in range(24)))
+            cutting = asyncio.ensure_future(cut())
+            await asyncio.gather(cutting, *(one(number) for number in range(24)))
             assert session.statistics["recoveries"] == 4
 
     with TargetServer([config]) as server:

@@ -27,6 +27,7 @@ from swd._fastpath cimport (
     check as check_pump,
     flush,
     has_ended,
+    is_ours,
     join,
     leave as leave_pump,
     let_go as let_go_of,
@@ -38,7 +39,7 @@ from swd._fastpath cimport (
     share,
     see_to_loss,
 )
-from swd._sys cimport errno, pthread_mutex_lock, pthread_mutex_unlock, swd_fork_generation, swd_now
+from swd._sys cimport errno, pthread_mutex_lock, pthread_mutex_unlock, swd_now
 from swd._task cimport DONE, FREE, Task
 from swd._wire cimport put64
 
@@ -113,7 +114,7 @@ cdef class AsyncQueue:
     cdef void leave(self):
         cdef Pump pump = self.pump
         self.joined = False
-        if pump.born != swd_fork_generation():
+        if not is_ours(pump):
             return
         with nogil:
             pthread_mutex_lock(&pump.lock)
@@ -193,7 +194,7 @@ cdef class AsyncQueue:
         if self.entries[one.slot] is not one:
             return
         self.entries[one.slot] = None
-        if pump.born == swd_fork_generation():
+        if is_ours(pump):
             with nogil:
                 pthread_mutex_lock(&pump.lock)
                 self.let_go(one.itt)
@@ -230,7 +231,7 @@ cdef class AsyncQueue:
         """
         cdef Pump pump = self.pump
         cdef Task *ended
-        if pump.born != swd_fork_generation():
+        if not is_ours(pump):
             check_pump(pump)
         with nogil:
             pthread_mutex_lock(&pump.lock)
@@ -322,7 +323,7 @@ cdef class AsyncQueue:
     def look(self):
         """Tells of a lost link, so that its recovery begins; whether the link is there."""
         cdef Pump pump = self.pump
-        if pump.engine.recovering and not pump.told_down and pump.born == swd_fork_generation():
+        if pump.engine.recovering and not pump.told_down and is_ours(pump):
             see_to_loss(pump)
         return pump.engine.fault_code == OK
 

@@ -95,6 +95,7 @@ cdef class Pump(_Links):
 
 
 # For the queues over a pump; the rest is the module's own.
+cdef bint is_ours(_Core self) noexcept nogil
 cdef void flush(_Core self, double now) noexcept nogil
 cdef bint receive(_Core self, Waiter *me, double wait) noexcept nogil
 cdef void share(_Core self, Waiter *me, uint32_t length) noexcept nogil

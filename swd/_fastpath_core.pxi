@@ -26,6 +26,13 @@ from swd._watch cimport swd_heads, swd_latencies
 cdef double SLICE = 0.25        # seconds: the longest that a signal or a deadline waits to be seen
 
 
+cdef bint is_ours(_Core self) noexcept nogil:
+    """Whether this process made it, and not one that it was forked from. Other compiled modules have to ask here: each
+    has a count of forks of its own, of which only this module's counts.
+    """
+    return self.born == swd_fork_generation()
+
+
 @cython.no_gc_clear  # as Command, which may be in the same cycle
 cdef class _Core:
     """The state of a `Pump`, and its Python face for those who look in."""

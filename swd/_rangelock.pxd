@@ -9,6 +9,7 @@ cdef class Entry:
     cdef bint modifies
     cdef bint stands            # in the queue
     cdef bint waits             # for those before it
+    cdef unsigned born          # the count of forks when it came into the queue
     cdef object gate            # a lock that is let go of when it need not wait any longer
     cdef PyObject *before       # in the queue, which owns what stands in it
     cdef PyObject *after

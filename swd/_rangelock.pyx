@@ -10,6 +10,8 @@ nothing of SCSI.
 
 How many modify is counted: where none does, as nearly always, a write looks at no other entry, however many there are.
 
+A child of fork waits for nobody of its parent: those threads are not in it, and would never leave.
+
 Lock rule: the GIL guards all of it. Nothing here that changes the queue makes an object that the collector knows, so
 that no finalizer, which may itself leave a queue, runs in the middle.
 """
@@ -17,7 +19,12 @@ that no finalizer, which may itself leave a queue, runs in the middle.
 cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+from swd._sys cimport swd_fork_generation, swd_watch_forks
+
 from _thread import allocate_lock
+
+if swd_watch_forks() != 0:
+    raise ImportError("pthread_atfork failed: no memory")
 
 
 @cython.final
@@ -29,7 +36,10 @@ cdef class Entry:
     """
 
     cdef bint conflicts(self, Entry other):
-        return (self.modifies or other.modifies) and self.first < other.end and other.first < self.end
+        return (
+            (self.modifies or other.modifies) and self.first < other.end and other.first < self.end
+            and self.born == other.born
+        )
 
     cpdef leave(self):
         """Nobody waits for it any more."""
@@ -91,6 +101,7 @@ cdef class RangeLock:
     cdef void append(self, Entry entry):
         Py_INCREF(entry)
         entry.stands = True
+        entry.born = swd_fork_generation()
         entry.before = self.newest
         entry.after = NULL
         if self.newest == NULL:

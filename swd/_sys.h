@@ -169,7 +169,8 @@ static inline void swd_wake(int fd)
     }
 }
 
-/* Counts forks in the child: an object that was born under another count belongs to the parent. */
+/* Counts forks in the child: an object that was born under another count belongs to the parent. Every compiled module
+ * has its own count, which stands still unless that module calls swd_watch_forks: counts of two must not be compared. */
 static unsigned swd_generation;
 
 static void swd_in_child(void)

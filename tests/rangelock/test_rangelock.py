@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import weakref
@@ -174,6 +175,22 @@ def test_an_abandoned_entry_lives_as_long_as_it_is_held_and_no_longer() -> None:
     forgotten = weakref.ref(lock)
     del lock
     assert forgotten() is not None  # what is held keeps its lock
+
+
+@pytest.mark.parametrize("enter", [RangeLock.modify, RangeLock.write])
+def test_a_child_of_fork_waits_for_nobody_of_its_parent(
+    hold, enter: Callable[[RangeLock, int, int], AbstractContextManager[None]]
+) -> None:
+    lock = RangeLock()
+    holder = hold(lock.modify(7, 2))
+    assert holder.inside.wait(LONG)
+    child = os.fork()
+    if not child:
+        signal.alarm(int(LONG))
+        with enter(lock, 8, 1):
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert lock.try_write(7, 1) is None     # here it is held
 
 
 def test_ranges_to_the_last_block_there_can_be() -> None:

@@ -121,25 +121,27 @@ class AsyncDisk(AsyncStraight):
 
     async def _pread_into(self, buffer: Buffer, offset: int) -> int:
         unit, held, offset = self._unit, self._held, index(offset)
-        view = memoryview(buffer)
-        length = view.nbytes
-        if held is None or unit is None or view.readonly or not self._is_plain(unit, length, offset):
-            return await _in_thread(self.disk.pread_into, buffer, offset)
+        with memoryview(buffer) as view:
+            length, fillable = view.nbytes, view.c_contiguous and not view.readonly
+        if not length or not fillable:
+            return await _in_thread(self.disk.pread_into, buffer, offset)  # which says what is wrong
+        if held is None or unit is None or not self._is_plain(unit, length, offset):
+            return _filled(buffer, await _in_thread(self.disk.pread, length, offset))
         size = unit.block_size
         lba, timeout = offset // size, _timeout(unit)
         queue = held.queue
-        outcome = await queue.submit(queue.queue.read_into, unit.lun, lba, length // size, view, timeout)
+        outcome = await queue.submit(queue.queue.read_into, unit.lun, lba, length // size, buffer, timeout)
         if type(outcome) is not int:
             await self._settle_read(buffer, length, offset, outcome)
         return length
 
     async def _settle_read(self, buffer: Buffer | None, length: int | None, offset: int, outcome: object) -> Any:
         """What a read comes to that did not end plainly GOOD: the bytes if no buffer was given, else how many."""
-        place = memoryview(bytearray(length or 0) if buffer is None else buffer).cast("B")
         unit = self._unit
         assert unit is not None
+        place = bytearray(length or 0 if buffer is None else memoryview(buffer).nbytes)
         await self._settle(partial(unit.settle, False), offset // unit.block_size, place, outcome)
-        return bytes(place) if buffer is None else len(place)
+        return bytes(place) if buffer is None else _filled(buffer, place)
 
     async def _pwrite(self, data: Buffer, offset: int) -> int:
         if self._copies and type(data) is not bytes:
@@ -147,12 +149,12 @@ class AsyncDisk(AsyncStraight):
         unit, held, offset = self._unit, self._held, index(offset)
         length = memoryview(data).nbytes
         if held is None or unit is None or not self.disk.writable or not self._is_plain(unit, length, offset):
-            return await _in_thread(self.disk.pwrite, data, offset)
+            return await _in_thread(self.disk.pwrite, _own(data), offset)
         size = unit.block_size
         lba, blocks = offset // size, length // size
         entry = unit.lock.try_write(lba, blocks)
         if entry is None:  # somebody changes a part of one of these blocks just now
-            return await _in_thread(self.disk.pwrite, data, offset)
+            return await _in_thread(self.disk.pwrite, _own(data), offset)
         before = unit.cache_losses
         queue = held.queue
         try:
@@ -164,19 +166,18 @@ class AsyncDisk(AsyncStraight):
 
     async def _settle_write(self, data: Buffer, offset: int, outcome: object, before: int) -> int:
         """What a write comes to that did not end plainly GOOD, and has left the lock: how many bytes."""
-        view = memoryview(data).cast("B")
-        unit = self._unit
+        unit, own = self._unit, _own(data)
         assert unit is not None
-        await self._settle(partial(self._write_again, unit, before), offset // unit.block_size, view, outcome)
-        return len(view)
+        await self._settle(partial(self._write_again, unit, before), offset // unit.block_size, own, outcome)
+        return len(own)
 
-    def _write_again(self, unit: ScsiUnit, before: int, lba: int, view: memoryview, result: ScsiResult) -> None:
+    def _write_again(self, unit: ScsiUnit, before: int, lba: int, data: bytes, result: ScsiResult) -> None:
         """In a thread. The lock is taken here: a place held since the write began would never be given back where all
         threads of the executor wait for it; and whoever is cancelled meanwhile gives up no place that is in use.
         """
-        with unit.lock.write(lba, len(view) // unit.block_size):
+        with unit.lock.write(lba, len(data) // unit.block_size):
             try:
-                unit.settle(True, lba, view, result)
+                unit.settle(True, lba, data, result)
             finally:
                 self.disk._wrote(before)
 
@@ -195,7 +196,7 @@ class AsyncDisk(AsyncStraight):
     async def read_many(
         self, offsets: Buffer, size: int, out: Uint8Array | None = None, *, queue_depth: int = 32, errors: Any = None
     ) -> Uint8Array:
-        """As `Disk.read_many`."""
+        """As `Disk.read_many`; where this is cancelled, `out` is in use until all have ended."""
         return await _in_thread(self.disk.read_many, offsets, size, out, queue_depth=queue_depth, errors=errors)
 
     async def stream(self, offsets: Buffer, size: int, *, queue_depth: int = 32) -> AsyncIterator[bytes]:
@@ -219,7 +220,7 @@ class AsyncDisk(AsyncStraight):
             await asyncio.gather(*ahead, return_exceptions=True)
 
     async def write_many(self, offsets: Buffer, data: Buffer, *, queue_depth: int = 32, errors: Any = None) -> None:
-        """As `Disk.write_many`: `data` must not change meanwhile."""
+        """As `Disk.write_many`: `data` must not change until all have ended, though this be cancelled."""
         await _in_thread(self.disk.write_many, offsets, data, queue_depth=queue_depth, errors=errors)
 
     async def close(self) -> None:
@@ -256,12 +257,12 @@ class AsyncDisk(AsyncStraight):
             and not unit.gone
         )
 
-    async def _settle(self, policy: Callable[..., None], lba: int, view: memoryview, outcome: object) -> None:
+    async def _settle(self, policy: Callable[..., None], lba: int, data: bytes | bytearray, outcome: object) -> None:
         """An I/O that did not end plainly GOOD: the unit's policy decides, in a thread, as for blocking calls."""
         if not isinstance(outcome, Completion):
             assert isinstance(outcome, BaseException)
             raise outcome
-        await _in_thread(policy, lba, view, result_of(outcome, None))
+        await _in_thread(policy, lba, data, result_of(outcome, None))
 
 
 class AsyncSession:
@@ -351,6 +352,17 @@ def _hold(session: Session, loop: asyncio.AbstractEventLoop) -> _Held:
         held = _held[key] = _Held(key, session, loop)
     held.users += 1
     return held
+
+
+def _own(data: Buffer) -> bytes:
+    """For a thread, which goes on where its caller is cancelled, and has the buffer back at once."""
+    return data if type(data) is bytes else bytes(memoryview(data))
+
+
+def _filled(buffer: Buffer, data: bytes | bytearray) -> int:
+    """What a thread has read, for the same reason, into memory of its own."""
+    memoryview(buffer).cast("B")[: len(data)] = data
+    return len(data)
 
 
 def _timeout(unit: ScsiUnit) -> float:

@@ -219,13 +219,13 @@ class LogicalUnit:
         last, verdict = self._run.settle(command, result, again)
         if verdict.error is not None:
             raise verdict.error
-        if last.status == policy.CHECK_CONDITION and not write:
+        if last.status != policy.GOOD and not write:
             last = self._read_counted(command, buffer)
         if last.residual:
             raise policy.short_transfer(last, command)
 
     def _read_counted(self, command: bytes, buffer: Buffer) -> ScsiResult:
-        """Read once more in a way that counts the bytes, after a recovered error.
+        """Read once more in a way that counts the bytes, after a recovered error (or another odd status that is none).
 
         Only GOOD is held against what really came (RFC 7143 11.4.5): after another status whose residual count says
         that nothing is missing, half of the buffer may be unfilled.

@@ -319,6 +319,47 @@ def test_a_cancelled_write_frees_its_buffer_and_its_blocks_at_once(run: Run, buf
     run(main, Plan([Fault("no_answer", command="WRITE", lba="1-")]), stable_writes="none")
 
 
+def test_a_cancelled_call_that_a_thread_does_has_its_buffer_back_at_once(run: Run) -> None:
+    """Cut blocks, and what is settled: no byte of the buffer is read or written any more."""
+
+    async def main(disk: aio.AsyncDisk, lun: Lun) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        unit: Any = disk.disk.unit
+        begun, go = threading.Event(), threading.Event()
+
+        def held(call: Callable[..., Any]) -> Callable[..., Any]:
+            def later(*arguments: object) -> Any:
+                begun.set()
+                assert go.wait(10)
+                return call(*arguments)
+
+            return later
+
+        unit.read_blocks, unit.settle = held(unit.read_blocks), held(unit.settle)
+        for settled in (False, True):
+            for begin in (disk.pwrite, disk.pread_into):
+                data = bytearray(b"data" * 128)
+                if settled:
+                    lun.script.attention(POWER_ON)
+                begun.clear()
+                go.clear()
+                task = asyncio.ensure_future(begin(data, 4096 if settled else 4097))
+                while not begun.is_set():
+                    await asyncio.sleep(0.001)
+                task.cancel()
+                await asyncio.wait([task])
+                try:
+                    data.append(0)
+                    data[:] = bytes(len(data))
+                finally:
+                    go.set()
+                await asyncio.to_thread(go.is_set)  # behind it in the only thread
+                assert not any(data)
+                assert await disk.pread(512, 4096 if settled else 4097) == b"data" * 128
+
+    run(main, stable_writes="none")
+
+
 def test_a_write_whose_task_is_gone_frees_its_blocks(places: None) -> None:
     """As where a program closes its loop, and then the disk, without waiting for all that it has begun."""
     plan = Plan([Fault("no_answer", command="WRITE")])

@@ -242,9 +242,10 @@ def test_more_data_than_asked_for_is_an_error(opened: Opened) -> None:
         opened.unit.read_blocks(0, bytearray(512))
 
 
-def test_a_recovered_error_leaves_the_data(opened: Opened) -> None:
+@pytest.mark.parametrize("result", [RECOVERED, ScsiResult(0x04)], ids=["recovered error", "condition met"])
+def test_a_recovered_error_leaves_the_data(opened: Opened, result: ScsiResult) -> None:
     opened.disk.data[:1024] = b"\x33" * 1024
-    opened.disk.script[0x28].append(RECOVERED)  # it says that nothing is missing, but not a byte came
+    opened.disk.script[0x28].append(result)  # it says that nothing is missing, but not a byte came
     buffer = bytearray(1024)
     opened.unit.read_blocks(0, buffer)
     assert buffer == b"\x33" * 1024

@@ -156,7 +156,8 @@ def test_an_entry_is_held_once_and_left_as_often_as_one_likes() -> None:
     with entry:
         assert lock.try_write(0, 1) is None
         assert lock.entries == 1
-    assert lock.try_write(0, 1) is not None
+    with entry:
+        pass
 
 
 def test_an_entry_of_no_lock_can_do_nothing() -> None:
@@ -197,7 +198,9 @@ def test_ranges_to_the_last_block_there_can_be() -> None:
     lock, last = RangeLock(), (1 << 63) - 2
     with lock.modify(last, 1):
         assert lock.try_write(last, 1) is None
-        assert lock.try_write(last - 1, 1) is not None
+        before = lock.try_write(last - 1, 1)
+        assert before is not None
+        before.leave()
     for wrong in (-1, 1 << 64):
         with pytest.raises(OverflowError):
             lock.write(wrong, 1)

@@ -155,13 +155,15 @@ def test_who_changes_a_part_waits_for_it(places: None) -> None:
         with ThreadPoolExecutor(2) as pool:
             writing = pool.submit(Disk(unit, writable=True).pwrite, bytes(512), 512)
             assert taken.wait(10)
-            changing = pool.submit(unit.lock.modify(1, 1).__enter__)
+            change = unit.lock.modify(1, 1)
+            changing = pool.submit(change.__enter__)
             while not unit.lock.waiting:
                 threading.Event().wait(0.001)
             assert not changing.done()
             go.set()
             assert writing.result(10) == 512
             assert changing.result(10) is None
+            change.leave()
 
 
 def test_a_flush_after_a_reset_tells_of_what_was_written(url: str, lun: Lun) -> None:

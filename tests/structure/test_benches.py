@@ -26,7 +26,7 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 def on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """The modules of bench/ import each other by their names; they are of no use to other tests."""
     monkeypatch.syspath_prepend(str(BENCH))
-    for name in ("goals", "shapes", "compare", "instructions", "targets", "worker"):
+    for name in ("goals", "shapes", "compare", "instructions", "targets", "worker", "peers"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -165,3 +165,22 @@ def test_the_micro_benches_run_once() -> None:
     assert done.returncode == 0, done.stdout
     assert told is not None
     assert int(told[1]) >= 20, done.stdout
+
+
+def test_a_peer_gains_nothing_by_a_start_that_was_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What starting costs is taken from its CPU seconds: of several starts, each with the buffers of its cell."""
+    import peers
+    import shapes
+    import targets
+
+    costs = {"1": iter((0.080, 0.008, 0.008, 0.009, 0.007)), "2000": iter([0.5]), "4000": iter([0.1])}
+
+    def command(_self: object, *words: str, **_more: object) -> tuple[str, float, float]:
+        return "in 0.5 seconds", next(costs[words[words.index("-c") + 1]]), 0.0
+
+    monkeypatch.setattr(peers.Runners, "_command", command)
+    runners = peers.Runners.__new__(peers.Runners)
+    runners._rates = {}
+    cell = shapes.Cell(shapes.EMBEDDED, 4096, 32, False, shapes.APART, (shapes.QEMU,))
+    served = targets.Served("iscsi://127.0.0.1:1/iqn/0", "", 0, "")
+    assert runners._qemu_img(served, cell, 1.0).cpu == pytest.approx(0.1 - 0.008)

@@ -39,7 +39,7 @@ WHAT = (
     *("pump/test_pump_streams.py", "test_streams.py"),
     *("crc/test_kernels.py", "asyncqueue/test_turns.py", "asyncqueue/test_trouble.py"),
     *("straight/test_straight.py", "straight/test_straight_writes.py", "rangelock/test_rangelock.py"),
-    *("asyncdisk/test_reads.py", "asyncdisk/test_writes.py"),
+    *("asyncdisk/test_reads.py", "asyncdisk/test_writes.py", "asyncdisk/test_writes_in_trouble.py"),
     *("targetpath/test_targetpath_units.py", "targetpath/test_targetpath_settings.py"),
 )
 # What cannot run here, and why.

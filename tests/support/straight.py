@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from swd._rangelock import RangeLock
+from swd.aio import AsyncDisk
 from swd.errors import ScsiError
 
 
@@ -41,3 +42,7 @@ def calls_seen(run: Callable[..., object], *arguments: object) -> Counter[str]:
     finally:
         sys.setprofile(None)
     return seen
+
+
+def lock_of(disk: AsyncDisk) -> RangeLock:
+    return disk.disk.unit.lock

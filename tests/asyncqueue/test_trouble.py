@@ -64,6 +64,8 @@ def test_an_overdue_read_is_aborted_and_the_session_lives() -> None:
             while not session.statistics.get("task_management") or session.statistics["open_tasks"]:
                 await asyncio.sleep(0)
             assert await read_into(queue, bytearray(4096)) == 4096
+            while session.statistics["open_tasks"]:
+                await asyncio.sleep(0)
 
     asyncio.run(asyncio.wait_for(main(), 30))
 

@@ -18,6 +18,7 @@ import pytest
 
 import swd
 from swd import errors
+from swd._asyncdisk import AsyncStraight
 
 PUBLIC = {
     *("open", "connect", "discover", "crc32c", "Chap", "Session", "Disk", "Target", "Portal"),
@@ -71,6 +72,8 @@ def test_swd_aio_has_the_names_of_swd_that_wait() -> None:
     assert set(swd.aio.__all__) == {"open", "connect", "discover", "scan", "AsyncDisk", "AsyncSession"}
     waiting = {"flush", "discard", "zero", "read_many", "write_many", "close"}
     assert {name for name in waiting if inspect.iscoroutinefunction(getattr(swd.aio.AsyncDisk, name))} == waiting
+    for name in ("pread", "pread_into", "pwrite"):  # compiled, and coroutines in all but their type (tests/asyncdisk)
+        assert getattr(swd.aio.AsyncDisk, name) is getattr(AsyncStraight, name)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
